@@ -1,0 +1,1 @@
+"""Nouns, errors and ports: numpy and the standard library only."""

@@ -1,0 +1,1 @@
+"""Adapters that keep things: folders of studies, apps, the model registry, blobs."""

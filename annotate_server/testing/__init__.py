@@ -1,0 +1,1 @@
+"""What plug-in authors and the demonstration need: phantoms with a known truth."""

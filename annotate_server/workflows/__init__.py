@@ -1,0 +1,1 @@
+"""The verbs: what the product does, over ports."""

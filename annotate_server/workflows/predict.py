@@ -1,0 +1,131 @@
+"""Predict: a volume and a situation go to a model; what it answers is applied to the labelmap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotate_server.domain.errors import NotMadeFor
+from annotate_server.domain.geometry import Box
+from annotate_server.domain.labelmap import Labelmap, labelmap_dtype
+from annotate_server.domain.model import App, Locator, ModelVersion, Prediction, Situation
+from annotate_server.domain.ports import BackendCatalogue, Control, LoadedModel, ModelRegistry
+from annotate_server.domain.volume import Volume
+from annotate_server.imaging.components import parts_of
+from annotate_server.workflows.suitability import check_volume
+
+Voxels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class DraftResult:
+    """A whole draft: the labelmap on the reference volume's grid, who made it, and what a person should know."""
+
+    labelmap: Labelmap
+    version: ModelVersion
+    notes: tuple[str, ...] = ()
+
+
+class Predictor:
+    """Keeps models loaded and asks them; to be used from one thread.
+
+    A model is loaded when it is first asked and stays until `close`.
+    """
+
+    def __init__(self, registry: ModelRegistry, backends: BackendCatalogue, device: str = "cpu") -> None:
+        """Take models from `registry`, run them by `backends` on `device`."""
+        self._registry = registry
+        self._backends = backends
+        self._device = device
+        self._loaded: dict[str, tuple[ModelVersion, LoadedModel]] = {}
+
+    def load(self, name: str) -> tuple[ModelVersion, LoadedModel]:
+        """Return a model's champion, ready to answer."""
+        if name not in self._loaded:
+            version = self._registry.champion(name)
+            model = self._backends.get(version.app.backend).load(version, self._device)
+            self._loaded[name] = (version, model)
+        return self._loaded[name]
+
+    def draft(self, name: str, volumes: Mapping[str, Volume], control: Control) -> DraftResult:
+        """Return a whole draft by the model `name` on the volumes by role, of which the first is the reference.
+
+        Raises NotMadeFor where the model is not made for the volume, and the errors of `ModelRegistry.champion` and
+        `Backend.load`.
+        """
+        version, model = self.load(name)
+        reference = next(iter(volumes.values()))
+        if not version.app.card.drafts:
+            raise NotMadeFor(f"{name} answers prompts and drafts nothing by itself")
+        check_volume(reference, version.app, name)
+        locator = version.app.card.locator
+        if locator is not None and max(reference.geometry.extent_mm) > locator.max_extent_mm:
+            predictions, notes = self._located(version.app, locator, volumes, control)
+        else:
+            predictions, notes = (model.predict(volumes, Situation(), control),), ()
+        segments = version.app.card.segments or predictions[0].segments
+        voxels: Voxels = np.zeros(reference.geometry.shape, labelmap_dtype(segments))
+        for prediction in predictions:
+            voxels = pasted(voxels, prediction)
+        labelmap = Labelmap(voxels, reference.geometry, segments)
+        return DraftResult(labelmap, version, (*notes, *(note for p in predictions for note in p.notes)))
+
+    def close(self) -> None:
+        """Give back every loaded model."""
+        for _, model in self._loaded.values():
+            model.close()
+        self._loaded.clear()
+
+    def _located(
+        self, app: App, locator: Locator, volumes: Mapping[str, Volume], control: Control
+    ) -> tuple[tuple[Prediction, ...], tuple[str, ...]]:
+        """Ask the card's locator where to look, and run the model in each place that it names."""
+        reference = next(iter(volumes.values()))
+        boxes = self._boxes(app, locator, volumes, _part(control, 0.0, 0.8))
+        predictions = []
+        for number, box in enumerate(boxes):
+            start = 0.8 + 0.2 * number / len(boxes)
+            steps = _part(control, start, 0.2 / len(boxes))
+            crops = {role: volume.cropped(box) for role, volume in volumes.items()}
+            predictions.append(moved(self.load(app.name)[1].predict(crops, Situation(), steps), box))
+        where = f"{len(boxes)} place(s) found by {locator.model} ({locator.segment}) in {reference.geometry.shape}"
+        return tuple(predictions), (where,)
+
+    def _boxes(self, app: App, locator: Locator, volumes: Mapping[str, Volume], control: Control) -> tuple[Box, ...]:
+        reference = next(iter(volumes.values()))
+        if self._registry.missing(self._registry.app(locator.model)):
+            extent = max(reference.geometry.extent_mm)
+            raise NotMadeFor(
+                f"it is {extent:.0f} mm long and {app.name} takes crops of up to {locator.max_extent_mm:.0f} mm",
+                remedy=f"Install the model that finds the place by itself: `annotate models pull {locator.model}`.",
+            )
+        found = self.draft(locator.model, volumes, control).labelmap
+        occupied = found.where(found.segment(locator.segment))
+        spacing = reference.geometry.spacing_mm
+        k, j, i = (round(locator.margin_mm / side) for side in spacing)
+        least = max(1, round(locator.min_volume_ml / reference.geometry.voxel_ml))
+        boxes = tuple(part.grown((k, j, i), reference.geometry.shape) for part in parts_of(occupied, least))
+        if not boxes:
+            raise NotMadeFor(f"{locator.model} found no {locator.segment} in it")
+        return boxes
+
+
+def pasted(voxels: Voxels, prediction: Prediction) -> Voxels:
+    """Return the voxels (k, j, i) with a draft's labels in its box; background does not erase what is there."""
+    result = voxels.copy()
+    inside = result[prediction.box.slices]
+    np.copyto(inside, prediction.labels.astype(voxels.dtype), where=prediction.labels != 0)
+    return result
+
+
+def moved(prediction: Prediction, crop: Box) -> Prediction:
+    """Return a prediction made on a crop in the grid of the volume that the crop was taken from."""
+    k, j, i = (a + b for a, b in zip(prediction.box.start, crop.start, strict=True))
+    depth, height, width = prediction.box.shape
+    return replace(prediction, box=Box((k, j, i), (k + depth, j + height, i + width)))
+
+
+def _part(control: Control, start: float, share: float) -> Control:
+    """Return a control whose progress 0 to 1 fills `share` of the caller's, from `start` on."""
+    return replace(control, report=lambda fraction, message: control.report(start + share * fraction, message))
