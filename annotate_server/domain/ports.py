@@ -111,8 +111,12 @@ class StudySource(Protocol):
 
 
 class LabelmapReader(Protocol):
-    """Reads labelmaps of any supported format onto a volume's grid."""
+    """Reads labelmaps of any supported format onto a volume's grid, as safely as VolumeReader does."""
 
-    def read_labelmap(self, path: Path, reference: Volume) -> Labelmap:
-        """Return the labelmap on the reference's grid; raises InvalidLabelmap where it lies elsewhere."""
+    def read_labelmap(self, path: Path, reference: Volume) -> tuple[Labelmap, ...]:
+        """Return the labelmaps, one a layer where segments overlap; InvalidLabelmap where they lie elsewhere."""
         ...
+
+
+class CaseReader(VolumeReader, LabelmapReader, Protocol):
+    """Reads volumes and their labelmaps."""

@@ -1,0 +1,1 @@
+"""The code that runs models; the only place that may import a deep-learning library."""

@@ -1,0 +1,53 @@
+"""Finding backends by their entry points; one that cannot be imported stops nobody else."""
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from annotate_server.domain.errors import BackendUnavailable
+from annotate_server.domain.ports import Backend
+
+GROUP = "annotate_server.backends"
+_HINTS = {
+    "torch": "pip install 'annotate-server[torch]'",
+    "safetensors": "pip install 'annotate-server[torch]'",
+    "openvino": "pip install 'annotate-server[openvino]'",
+}
+
+
+class EntryPointBackends:
+    """Fulfils `ports.BackendCatalogue`: imports a backend when it is first asked for."""
+
+    def __init__(self) -> None:
+        """Look for entry points of the group `annotate_server.backends`."""
+        self._points: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=GROUP)}
+
+    def names(self) -> tuple[str, ...]:
+        """Return the name of every backend, importable or not."""
+        return tuple(sorted(self._points))
+
+    def get(self, name: str) -> Backend:
+        """Return a backend; raises BackendUnavailable with what to run."""
+        if name not in self._points:
+            raise BackendUnavailable(
+                f"there is no backend {name!r}", remedy=f"Installed are: {', '.join(self.names())}."
+            )
+        try:
+            return cast("Backend", self._points[name].load()())
+        except ImportError as error:
+            missing = (error.name or "").split(".")[0]
+            hint = _HINTS.get(missing)
+            raise BackendUnavailable(
+                f"the backend {name!r} cannot be imported ({error})",
+                remedy=f"Run: {hint}" if hint else "See `annotate doctor`.",
+            ) from error
+
+    def unavailable(self) -> Mapping[str, str]:
+        """Return, by name, why a backend cannot be used and what to do; tries to import every one."""
+        reasons = {}
+        for name in self.names():
+            try:
+                self.get(name)
+            except BackendUnavailable as error:
+                reasons[name] = str(error)
+        return reasons

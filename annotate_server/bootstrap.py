@@ -1,0 +1,72 @@
+"""Composition root: from settings to the adapters behind the ports. The only place that knows who implements what."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from annotate_server.backends.devices import chosen_device, limit_threads
+from annotate_server.backends.discovery import EntryPointBackends
+from annotate_server.domain.errors import StorageFailed
+from annotate_server.imaging.isolation import Isolated, Limits
+from annotate_server.imaging.reading import IsolatedReader
+from annotate_server.settings import Settings
+from annotate_server.stores.blobs import BlobFolder
+from annotate_server.stores.folder_apps import FolderApps
+from annotate_server.stores.folder_studies import FolderStudies
+from annotate_server.stores.model_registry import FolderModelRegistry
+from annotate_server.workflows.predict import Predictor
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What the commands work with."""
+
+    settings: Settings
+    registry: FolderModelRegistry
+    backends: EntryPointBackends
+
+    def predictor(self) -> Predictor:
+        """Return a predictor on the device of the settings."""
+        limit_threads(self.settings.threads)
+        return Predictor(self.registry, self.backends, chosen_device(self.settings.device))
+
+    @contextmanager
+    def reader(self) -> Iterator[IsolatedReader]:
+        """Give a reader of volumes whose parsing process ends with the block."""
+        with Isolated(self._limits()) as isolated:
+            yield IsolatedReader(isolated)
+
+    @contextmanager
+    def studies(self, source: Path) -> Iterator[FolderStudies]:
+        """Give the volumes below `source`; what is known of them is remembered in the workspace."""
+        with Isolated(self._limits()) as isolated:
+            yield FolderStudies(source, isolated, self.settings.workspace / "scan.sqlite")
+
+    def _limits(self) -> Limits:
+        return Limits(memory_bytes=self.settings.reader_memory_bytes)
+
+
+def wire(settings: Settings) -> Ports:
+    """Return the ports over the workspace of the settings, which is made where it is not there."""
+    workspace = settings.workspace
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"the workspace cannot be made ({error.strerror})",
+            source=str(workspace),
+            remedy="Name another with --workspace or ANNOTATE_WORKSPACE.",
+        ) from error
+    apps = FolderApps((*settings.apps, shipped_apps()))
+    blobs = BlobFolder(workspace / "blobs")
+    return Ports(settings, FolderModelRegistry(apps, blobs, workspace / "partial"), EntryPointBackends())
+
+
+def shipped_apps() -> Path:
+    """Return the folder of the shipped apps: in a wheel inside the package, in a checkout beside it."""
+    spec = find_spec("annotate_server")
+    package = Path(spec.origin).parent if spec and spec.origin else Path(__file__).parent
+    inside = package / "ready_apps"
+    return inside if inside.is_dir() else package.parent / "apps"

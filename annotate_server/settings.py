@@ -1,0 +1,81 @@
+"""All settings in one frozen table: default < TOML file < ANNOTATE_* < command line; read once, at the start."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from annotate_server.domain.errors import InvalidSettings
+
+PREFIX = "ANNOTATE_"
+_NOT_SETTINGS = {"ANNOTATE_TEST_DATA"}
+"""Variables of the test suite, which the program ignores."""
+
+
+def _default_workspace() -> Path:
+    return Path(platformdirs.user_data_dir("annotate-server", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """Every setting with its default, unit and meaning; this table feeds the documentation too."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", toml_file=None)
+
+    workspace: Path = Field(
+        default_factory=_default_workspace, description="Folder for weights, labels and what is computed from them."
+    )
+    apps: tuple[Path, ...] = Field((), description="More folders of apps; they come before the ones shipped.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Where models run: auto, cpu, cuda, cuda:0 … (auto takes a GPU where there is one).",
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Threads a model may use; 0 for one a core.")
+    reader_memory_bytes: int = Field(
+        8 << 30, ge=1 << 28, description="Address space, in bytes, of the process that parses files."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Give the command line precedence over the environment, and that over the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings(config: Path | None = None, workspace: Path | None = None) -> Settings:
+    """Return the settings; raises InvalidSettings that lists every unknown key and wrong value at once.
+
+    `config` is a TOML file, by default `ANNOTATE_CONFIG` where that is set. `workspace` comes from the command line.
+    """
+    file = config or (Path(os.environ["ANNOTATE_CONFIG"]) if "ANNOTATE_CONFIG" in os.environ else None)
+    if file is not None and not file.is_file():
+        raise InvalidSettings("there is no such file", source=str(file))
+    unknown = [f"{name}: there is no such setting" for name in _unknown_variables()]
+
+    class FileSettings(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    given: dict[str, Any] = {} if workspace is None else {"workspace": workspace}
+    try:
+        settings = FileSettings(**given)
+    except ValidationError as error:
+        unknown += [f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors()]
+    except ValueError as error:
+        unknown.append(f"{file}: it is not TOML: {error}")
+    if unknown:
+        raise InvalidSettings("; ".join(unknown), remedy="Correct them; `annotate doctor` lists all settings.")
+    return settings
+
+
+def _unknown_variables() -> list[str]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {"ANNOTATE_CONFIG"} | _NOT_SETTINGS
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
