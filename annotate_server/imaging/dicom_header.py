@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
+from pydicom.config import IGNORE
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
@@ -25,7 +26,7 @@ from pydicom.uid import (
 from annotate_server.domain.errors import UnreadableFile, about
 from annotate_server.imaging.dicom_classes import may_hold_volume
 from annotate_server.imaging.dicom_frames import FRAME_TAGS, Frame, frames_of
-from annotate_server.imaging.dicom_values import count, first_number, text
+from annotate_server.imaging.dicom_values import count, first_number, plain, text
 from annotate_server.imaging.prescreen import prescreen_dicom
 from annotate_server.imaging.wire import sendable
 
@@ -43,7 +44,7 @@ _ALL_TAGS: list[int] = [*map(Tag, _TAGS), *map(Tag, FRAME_TAGS)]
 
 _DAMAGE = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OverflowError),
-    *(struct.error, EOFError, RuntimeError, zlib.error, InvalidDicomError),
+    *(struct.error, EOFError, RuntimeError, zlib.error, InvalidDicomError, BytesLengthException),
 )
 """What pydicom raises over damaged bytes."""
 
@@ -81,8 +82,8 @@ class DicomHeader:
     @property
     def kind(self) -> str:
         """Return what sort of object it is: the name of its SOP class, or its modality for a class without a name."""
-        name = UID(self.sop_class).name
-        return name if name and not name[0].isdigit() else f"{self.modality or 'unknown'} object"
+        name = UID(self.sop_class, IGNORE).name
+        return name if name and name != self.sop_class else f"{plain(self.modality) or 'unknown'} object"
 
 
 def read_header(path: Path) -> DicomHeader:

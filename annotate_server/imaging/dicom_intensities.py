@@ -13,9 +13,9 @@ from annotate_server.domain.volume import Modality
 from annotate_server.imaging.dicom_frames import Frame
 from annotate_server.imaging.dicom_geometry import Stack
 from annotate_server.imaging.dicom_kind import modality_of
-from annotate_server.imaging.dicom_parts import Slice
 from annotate_server.imaging.dicom_shear import upright
-from annotate_server.imaging.dicom_values import first_number
+from annotate_server.imaging.dicom_slices import Slice
+from annotate_server.imaging.dicom_values import first_number, plain
 from annotate_server.imaging.dicom_voxels import read_voxels
 
 Voxels = NDArray[np.generic]
@@ -87,26 +87,27 @@ def _remarks(first: Slice, modality: Modality, lowest: float) -> tuple[str, ...]
         "The voxels were compressed with loss.": header.is_lossy,
         "MONOCHROME1: the Hounsfield units were kept as they are.": is_ct and header.photometric == "MONOCHROME1",
         "MONOCHROME1: the intensities were turned round.": not is_ct and header.photometric == "MONOCHROME1",
-        f"The values of this CT are {kind!r}, no Hounsfield units.": is_ct and not is_hounsfield(modality, kind),
+        f"The values of this CT are {plain(kind)}, no Hounsfield units.": is_ct and not is_hounsfield(modality, kind),
         "No intensity lies below 0: these may be no Hounsfield units.": is_ct and lowest >= 0,
     }
     return tuple(sentence for sentence, applies in remarks.items() if applies)
 
 
-def rescaled(stored: Sequence[Voxels], frames: Sequence[Frame]) -> Voxels:
+def rescaled(stored: list[Voxels], frames: Sequence[Frame]) -> Voxels:
     """Return slope x value + intercept of each slice as one array (k, j, i): int16 where that is exact, else float32.
 
-    Raises UnreadableFile where a value is not finite.
+    Empties `stored` on the way, so that a long series is not held twice. Raises UnreadableFile where a value is not
+    finite.
     """
     shape = (len(stored), *stored[0].shape)
     if _fits_int16(stored, frames):
         exact = np.empty(shape, dtype=np.int16)
-        for k, (plane, frame) in enumerate(zip(stored, frames, strict=True)):
-            exact[k] = plane.astype(np.int32) * int(frame.slope) + int(frame.intercept)
+        for k in reversed(range(len(frames))):
+            exact[k] = stored.pop().astype(np.int32) * int(frames[k].slope) + int(frames[k].intercept)
         return exact
     result = np.empty(shape, dtype=np.float32)
-    for k, (plane, frame) in enumerate(zip(stored, frames, strict=True)):
-        result[k] = plane.astype(np.float64) * frame.slope + frame.intercept
+    for k in reversed(range(len(frames))):
+        result[k] = stored.pop().astype(np.float64) * frames[k].slope + frames[k].intercept
     if not np.isfinite(result).all():
         raise UnreadableFile("rescaling gives intensities that are not finite")
     return result

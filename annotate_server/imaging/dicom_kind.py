@@ -4,6 +4,7 @@ from annotate_server.domain.errors import AnnotateError, NotMadeFor, UnreadableF
 from annotate_server.domain.volume import Modality
 from annotate_server.imaging.dicom_classes import MODALITY_OF_CLASS, may_hold_volume, takes_slices
 from annotate_server.imaging.dicom_header import DicomHeader
+from annotate_server.imaging.dicom_values import plain
 
 
 def modality_of(header: DicomHeader) -> Modality:
@@ -20,6 +21,8 @@ def holds_no_volume(header: DicomHeader) -> AnnotateError | None:
     if not may_hold_volume(header.sop_class, header.modality):
         return NotMadeFor(f"it holds no volume ({header.kind})")
     if not header.rows:
+        if header.defect:
+            return None  # `damage` says it better
         return UnsupportedInput(f"it holds no image, although it should ({header.kind})")
     return _not_grey(header) or _not_placed(header) or _not_plain(header)
 
@@ -40,7 +43,7 @@ def _not_grey(header: DicomHeader) -> NotMadeFor | None:
     """Return why the voxels are no intensities."""
     if header.samples == 1 and header.photometric in ("MONOCHROME1", "MONOCHROME2", ""):
         return None
-    name = header.photometric or f"{header.samples} values a voxel"
+    name = plain(header.photometric) or f"{header.samples} values a voxel"
     return NotMadeFor(f"it is a colour image ({name}), and a volume has one intensity a voxel")
 
 

@@ -19,9 +19,10 @@ from annotate_server.domain.errors import InvalidLabelmap, UnsupportedInput, abo
 from annotate_server.domain.labelmap import Labelmap, Segment
 from annotate_server.imaging.dicom_header import as_unreadable
 from annotate_server.imaging.dicom_listing import readable_part
-from annotate_server.imaging.dicom_parts import Part, Slice
+from annotate_server.imaging.dicom_parts import Part
 from annotate_server.imaging.dicom_seg_segments import SegAlgorithm, described
 from annotate_server.imaging.dicom_shear import sheared_back
+from annotate_server.imaging.dicom_slices import Slice
 
 Labels = NDArray[Any]
 
@@ -152,7 +153,12 @@ def _complete(dataset: Dataset, s: Slice) -> None:
 
 def _name_source_frames(seg: hd.seg.Segmentation, numbers: Sequence[int]) -> None:
     """Give the references to source frames the numbers that these have in the whole file."""
-    for groups in seg.PerFrameFunctionalGroupsSequence:
-        for derivation in groups.get("DerivationImageSequence") or ():
-            for source in derivation.SourceImageSequence:
-                source.ReferencedFrameNumber = numbers[int(source.ReferencedFrameNumber) - 1]
+    # The frames of several segments at one place share their reference: each must be changed once only.
+    sources = {
+        id(source): source
+        for groups in seg.PerFrameFunctionalGroupsSequence
+        for derivation in groups.get("DerivationImageSequence") or ()
+        for source in derivation.SourceImageSequence
+    }
+    for source in sources.values():
+        source.ReferencedFrameNumber = numbers[int(source.ReferencedFrameNumber) - 1]

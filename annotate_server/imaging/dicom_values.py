@@ -15,6 +15,11 @@ def text(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip("\0 \n\r\t")
 
 
+def plain(word: str) -> str:
+    """Return a word of a file so that it can stand in a sentence or a name: files are not trusted with punctuation."""
+    return "".join(c for c in word[:32] if c.isalnum() or c in "_-+ ")
+
+
 def items(dataset: Dataset, keyword: str) -> tuple[Dataset, ...]:
     """Return the datasets of a sequence; none where it is not there or is something else."""
     value = dataset.get(keyword)

@@ -136,6 +136,16 @@ def test_frames_of_reference_are_split() -> None:
     assert len(parts_of([replace(h, frame_of_reference="1.8") for h in volume()] + other)) == 2
 
 
+def test_a_slice_that_does_not_name_its_frame_of_reference_stays_with_the_others() -> None:
+    headers = [replace(h, frame_of_reference="1.8" if k else "") for k, h in enumerate(volume())]
+    assert names(parts_of(headers)) == [""]
+
+
+def test_a_spacing_that_was_rounded_differently_splits_nothing() -> None:
+    rounded = [header(k, spacing_mm=(0.7, 1.3) if k % 2 else (0.70004, 1.29996)) for k in range(6)]
+    assert names(parts_of(rounded)) == [""]
+
+
 def test_the_same_images_as_single_and_multi_frame_are_two_volumes() -> None:
     frames = tuple(replace(h.frames[0], number=k) for k, h in enumerate(volume()))
     enhanced = replace(header(0, 9), sop_class="1.2.840.10008.5.1.4.1.1.4.1", frames=frames)

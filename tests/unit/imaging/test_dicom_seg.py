@@ -130,7 +130,7 @@ def test_an_enhanced_source_is_referred_to_frame_by_frame(tmp_path: Path) -> Non
     path = write_enhanced(tmp_path / "e.dcm", GRID, [phantom_voxels(GRID.shape)] * 2, group=group)
     stored = stored_volumes([read_header(path)], "case")[1]
     geometry = read_series(stored).geometry
-    labels = labelmap(geometry, (SPLEEN,))
+    labels = labelmap(geometry)
     write_seg(labels, stored, tmp_path / "seg.dcm", MODEL)
     (back,) = read_seg(tmp_path / "seg.dcm", geometry)
     np.testing.assert_array_equal(back.voxels, labels.voxels)

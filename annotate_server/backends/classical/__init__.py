@@ -1,0 +1,1 @@
+"""Methods without weights: thresholds, shapes and anatomy."""

@@ -1,0 +1,45 @@
+"""The scene in which a prompt is answered, and the voxels that prompts cover."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotate_server.backends.growcut.grid import Grid
+from annotate_server.backends.growcut.outline import outline_of
+from annotate_server.domain.geometry import Geometry
+from annotate_server.domain.ports import Control
+from annotate_server.domain.prompt import Prompt, PromptKind
+from annotate_server.imaging.rasterise import Voxels, voxels_of
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What stays the same while one prompt is answered.
+
+    `voxels` (k, j, i) are the volume's, never written to. `others` are the voxels of other segments: they are
+    background and never taken. A working grid has at most `most_cells`.
+    """
+
+    voxels: NDArray[np.generic]
+    geometry: Geometry
+    others: NDArray[np.bool_]
+    most_cells: int
+    control: Control
+
+    def intensity(self, grid: Grid) -> NDArray[np.float32]:
+        """Return the mean intensity of each cell of a working grid."""
+        return grid.mean(self.voxels)
+
+
+def is_outline(prompt: Prompt) -> bool:
+    """Say whether a prompt describes the structure as a whole: a positive lasso or box."""
+    return prompt.positive and prompt.kind in (PromptKind.LASSO, PromptKind.BOX)
+
+
+def stroke_voxels(prompt: Prompt, geometry: Geometry) -> Voxels:
+    """Return the voxels (n, 3) that a prompt speaks about for sure: of a positive lasso those well inside the line."""
+    if prompt.positive and prompt.kind is PromptKind.LASSO:
+        outline = outline_of(prompt, geometry)
+        return outline.voxels[outline.core]
+    return voxels_of(prompt, geometry)

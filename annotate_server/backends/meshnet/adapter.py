@@ -1,0 +1,135 @@
+"""The backend `meshnet`: whole heads, conformed, parcelled in one pass, and put back on their own grid."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from annotate_server.backends.meshnet.chain import Chain
+from annotate_server.backends.meshnet.conform import SIDE, Conformed, conform
+from annotate_server.backends.meshnet.engine import Engine
+from annotate_server.backends.meshnet.labels import Labels, largest_part, on_grid
+from annotate_server.backends.meshnet.parameters import MeshNetParameters, Precision, read_parameters
+from annotate_server.backends.meshnet.precision import chosen_dtype
+from annotate_server.backends.meshnet.standardise import network_input
+from annotate_server.backends.meshnet.tfjs import read_chain
+from annotate_server.domain.errors import InvalidApp, NotMadeFor
+from annotate_server.domain.geometry import Box
+from annotate_server.domain.model import App, ModelCard, ModelVersion, Prediction, Situation
+from annotate_server.domain.ports import Control, LoadedModel
+from annotate_server.domain.volume import Volume
+
+_LEAST_EXTENT_MM = 100.0
+"""Shorter than any whole head along any axis (an adult brain is about 170 x 140 x 110 mm)."""
+_PREPARED, _COMPUTED = 0.05, 0.95
+"""Shares of the time that are over when the network begins and ends."""
+
+
+class MeshNetBackend:
+    """Fulfils `ports.Backend` for networks in the format of brainchop."""
+
+    name = "meshnet"
+
+    def __init__(self, precision: Precision | None = None) -> None:
+        """Run in the precision that the app asks for, or in `precision`."""
+        self._precision = precision
+
+    def load(self, version: ModelVersion, device: str) -> LoadedModel:
+        """Make a version ready; raises InvalidApp, WeightsMissing or WeightsInvalid."""
+        app = version.app
+        parameters = read_parameters(app.parameters, app.name)
+        if self._precision is not None:
+            parameters = replace(parameters, precision=self._precision)
+        chain = read_chain(version.files)
+        _check_segments(app, chain)
+        dtype = chosen_dtype(parameters.precision, chain.width, device)
+        return LoadedMeshNet(app.card, parameters, Engine(chain, device, dtype))
+
+
+@dataclass
+class LoadedMeshNet:
+    """A network that is ready to answer; fulfils `ports.LoadedModel`."""
+
+    card: ModelCard
+    parameters: MeshNetParameters
+    engine: Engine | None
+
+    def predict(self, volumes: Mapping[str, Volume], situation: Situation, control: Control) -> Prediction:
+        """Return the parcellation of the first volume on its own grid; a situation makes no difference.
+
+        Raises NotMadeFor for what shows no whole head of the card's modalities.
+        """
+        if self.engine is None:
+            raise ValueError("the model was closed")
+        volume = next(iter(volumes.values()))
+        _check_is_head(volume, self.card)
+        control.check()
+        control.report(0.0, "bringing the head to 1 mm")
+        conformed = conform(volume)
+        labels = self._labels(conformed, self.engine, control)
+        control.report(_COMPUTED, "putting the labels on the volume's grid")
+        turned, box = on_grid(labels, conformed.geometry, conformed.turn.geometry)
+        _check_is_brain(turned, conformed, self.parameters.least_ml)
+        whole = np.zeros(conformed.turn.geometry.shape, np.uint8)
+        whole[box.slices] = turned
+        own = conformed.turn.undo(whole)
+        found = Box.around(own) or Box((0, 0, 0), (0, 0, 0))
+        control.report(1.0, "done")
+        return Prediction(
+            found, np.ascontiguousarray(own[found.slices]), self.card.segments, notes=_notes(conformed, box)
+        )
+
+    def close(self) -> None:
+        """Give back the weights."""
+        self.engine = None
+
+    def _labels(self, conformed: Conformed, engine: Engine, control: Control) -> Labels:
+        """Return the labels of the whole conformed volume, one connected part."""
+        taken = network_input(conformed.voxels, self.parameters)
+
+        def report(fraction: float, message: str) -> None:
+            control.report(_PREPARED + (_COMPUTED - _PREPARED) * fraction, message)
+
+        labels = np.zeros(conformed.voxels.shape, np.uint8)
+        labels[taken.box.slices] = largest_part(engine.labels(taken.values, replace(control, report=report)))
+        return labels
+
+
+def _check_segments(app: App, chain: Chain) -> None:
+    """Refuse an app whose segments are not the network's classes."""
+    named, known = {segment.index for segment in app.card.segments}, set(range(1, chain.classes))
+    if named != known or chain.classes > np.iinfo(np.uint8).max + 1:
+        raise InvalidApp(f"its network tells {chain.classes - 1} segments apart, not {len(named)}", source=app.name)
+
+
+def _check_is_head(volume: Volume, card: ModelCard) -> None:
+    """Refuse another modality, and what is too short to show a whole head."""
+    if volume.modality is not None and volume.modality not in card.modalities:
+        wanted = " or ".join(card.modalities)
+        raise NotMadeFor(f"it is {volume.modality} and {card.title} takes {wanted}")
+    shortest = min(volume.geometry.extent_mm)
+    if shortest < _LEAST_EXTENT_MM:
+        raise NotMadeFor(
+            f"it is {shortest:.0f} mm thin along one axis and {card.title} takes whole heads"
+            f" (at least {_LEAST_EXTENT_MM:.0f} mm)"
+        )
+
+
+def _check_is_brain(labels: Labels, conformed: Conformed, least_ml: float) -> None:
+    """Refuse an answer that is too small for a brain."""
+    volume_ml = np.count_nonzero(labels) * conformed.turn.geometry.voxel_ml
+    if volume_ml < least_ml:
+        raise NotMadeFor(f"no whole brain was found in it ({volume_ml:.0f} ml; at least {least_ml:.0f} are expected)")
+
+
+def _notes(conformed: Conformed, box: Box) -> tuple[str, ...]:
+    """Return what a person should know about the answer."""
+    notes = []
+    if conformed.is_cut:
+        notes.append(
+            f"The volume is longer than {SIDE} mm; {SIDE} mm of it were looked at, from the top of the head on."
+        )
+    shape = conformed.turn.geometry.shape
+    if any(start == 0 or stop == side for start, stop, side in zip(box.start, box.stop, shape, strict=True)):
+        notes.append("The brain reaches the border of the volume and may be cut off there.")
+    return tuple(notes)

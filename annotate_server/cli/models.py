@@ -1,0 +1,175 @@
+"""`annotate models`: the models of the workspace."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from annotate_server.bootstrap import Ports
+from annotate_server.cli.console import JsonOption, WorkspaceOption, err, out, ports, print_json, reporting
+from annotate_server.domain.errors import AnnotateError
+from annotate_server.domain.model import App
+from annotate_server.domain.ports import Control
+
+app = typer.Typer(help="List, describe and install models.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="The model's name.", show_default=False)]
+
+
+@app.command("list")
+def list_models(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List every model, what it is for and whether it can be used."""
+    with reporting(as_json):
+        found = ports(workspace)
+        rows = [_summary(found, name) for name in found.registry.names()]
+        if as_json:
+            print_json({"models": rows})
+            return
+        table = Table("Model", "For", "Modality", "Prompts", "State", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(str(row[key]) for key in ("name", "title", "modalities", "prompts", "state")))
+        out.print(table)
+
+
+@app.command("show")
+def show(name: NameArgument, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Show a model's version, segments and weights."""
+    with reporting(as_json):
+        found = ports(workspace)
+        model = found.registry.app(name)
+        if as_json:
+            print_json({**_summary(found, name), **_details(model)})
+            return
+        for key, value in _summary(found, name).items():
+            out.print(f"{key:12} {value}", markup=False)
+        _print_segments(model)
+        for weight in model.weights:
+            origin = "shipped" if weight.bundled else weight.url or "no public address"
+            out.print(f"weights      {weight.name}  {weight.size_bytes / 1e6:.2f} MB  {origin}", markup=False)
+
+
+@app.command("card")
+def card(name: NameArgument, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Print the model card: what the model is for, what it must not be used for, licence and figures."""
+    with reporting(as_json):
+        model = ports(workspace).registry.app(name)
+        if as_json:
+            print_json({"name": name, **_details(model)})
+            return
+        facts = model.card
+        out.print(f"{facts.title} ({name})", style="bold", markup=False)
+        lines = {
+            "For": facts.purpose,
+            "Not for": facts.not_for,
+            "Modality": " and ".join(facts.modalities),
+            "Licence": facts.licence,
+            "Attribution": facts.attribution,
+        }
+        for key, text in lines.items():
+            out.print(f"[bold]{key}:[/] ", end="")
+            out.print(text, markup=False)
+        for figure in facts.figures:
+            out.print(f"- {figure}", markup=False)
+        _print_segments(model)
+
+
+@app.command("import")
+def import_weights(
+    name: NameArgument,
+    source: Annotated[Path, typer.Option("--from", help="A file, or a folder that holds the weights somewhere.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Install a model's weights from this machine; they are recognised by their SHA-256."""
+    with reporting(as_json):
+        found = ports(workspace)
+        version = found.registry.import_from(name, source)
+        _installed(found, name, version.id, as_json=as_json)
+
+
+@app.command("pull")
+def pull(
+    name: NameArgument,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", help="Fetch MIRROR/<model>/<file> instead of the public address.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Install a model's weights from their public address; an interrupted download goes on where it stopped."""
+    with reporting(as_json):
+        found = ports(workspace)
+        with Progress(console=err, disable=as_json, transient=True) as progress:
+            bar = progress.add_task(name, total=1.0)
+            control = Control(report=lambda part, text: progress.update(bar, completed=part, description=text))
+            version = found.registry.pull(name, mirror, control)
+        _installed(found, name, version.id, as_json=as_json)
+
+
+def _installed(found: Ports, name: str, version_id: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"name": name, "version": version_id, "state": "ready"})
+    else:
+        out.print(f"{name} is ready (version {version_id}) in {found.settings.workspace}.", markup=False)
+
+
+def _summary(found: Ports, name: str) -> dict[str, object]:
+    """Return one line of the list; a broken app is listed with what is wrong."""
+    try:
+        model = found.registry.app(name)
+        missing = found.registry.missing(model)
+        found.backends.get(model.backend)
+        state = "ready" if not missing else f"weights missing: annotate models pull {name}"
+        version = None if missing else found.registry.champion(name).id
+    except AnnotateError as error:
+        return {"name": name, "title": "", "modalities": "", "prompts": "", "version": None, "state": str(error)}
+    return {
+        "name": name,
+        "title": model.card.title,
+        "modalities": ", ".join(model.card.modalities),
+        "prompts": ", ".join(sorted(model.card.prompts)),
+        "version": version,
+        "state": state,
+    }
+
+
+def _details(model: App) -> dict[str, object]:
+    facts = model.card
+    return {
+        "backend": model.backend,
+        "purpose": facts.purpose,
+        "not_for": facts.not_for,
+        "licence": facts.licence,
+        "attribution": facts.attribution,
+        "figures": list(facts.figures),
+        "drafts": facts.drafts,
+        "trainable": facts.trainable,
+        "segments": [
+            {
+                "index": segment.index,
+                "name": segment.name,
+                "colour": list(segment.colour),
+                "code": None
+                if segment.kind is None
+                else {"value": segment.kind.value, "scheme": segment.kind.scheme, "meaning": segment.kind.meaning},
+            }
+            for segment in facts.segments
+        ],
+        "weights": [
+            {"name": w.name, "sha256": w.sha256, "size_bytes": w.size_bytes, "url": w.url} for w in model.weights
+        ],
+    }
+
+
+def _print_segments(model: App) -> None:
+    if not model.card.segments:
+        out.print("segments     any that you name", markup=False)
+        return
+    table = Table("", "Segment", "Code", box=None, pad_edge=False)
+    for segment in model.card.segments:
+        red, green, blue = segment.colour
+        code = f"{segment.kind.value} {segment.kind.scheme}" if segment.kind else ""
+        table.add_row(f"[rgb({red},{green},{blue})]■[/] {segment.index}", segment.name, code)
+    out.print(table)
