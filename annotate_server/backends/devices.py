@@ -73,3 +73,5 @@ def limit_threads(threads: int) -> None:
     count = str(threads or usable_cores())
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
         os.environ.setdefault(name, count)
+    # Waiting threads that spin take the processor from those that work: on a busy machine a step costs three times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -33,15 +33,15 @@ def loaded(version: ModelVersion) -> LoadedModel:
 
 
 class TestClassical(BackendConformance):
-    @pytest.fixture(scope="class")
-    def version(self, tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
-        return registry(tmp_path_factory.mktemp("w")).champion("lungs_ct")
+    @pytest.fixture
+    def version(self, tmp_path: Path) -> ModelVersion:
+        return registry(tmp_path).champion("lungs_ct")
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self, version: ModelVersion) -> LoadedModel:
         return loaded(version)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def volume(self) -> Volume:
         affine = np.eye(4)
         affine[:3, :3] = np.array([[0, 0, 5.0], [0, 5.0, 0], [6.0, 0, 0]])
@@ -50,15 +50,15 @@ class TestClassical(BackendConformance):
 
 
 class TestTorchModule(BackendConformance):
-    @pytest.fixture(scope="class")
-    def version(self, tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
-        return registry(tmp_path_factory.mktemp("w")).champion("hippocampus_mr")
+    @pytest.fixture
+    def version(self, tmp_path: Path) -> ModelVersion:
+        return registry(tmp_path).champion("hippocampus_mr")
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self, version: ModelVersion) -> LoadedModel:
         return loaded(version)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def volume(self, test_data: Path) -> Volume:
         folder = test_data / "01_hippocampus_msd" / "dev_pool" / "images"
         return read_nifti(stored_nifti(sorted(folder.glob("*.nii.gz"))[0]))
@@ -71,15 +71,15 @@ class TestGrowCut(BackendConformance):
         prompt = Prompt(PromptKind.POINT, (centre,))
         return Situation(active=Segment(1, "Ball", (200, 100, 0)), prompts=(prompt,))
 
-    @pytest.fixture(scope="class")
-    def version(self, tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
-        return registry(tmp_path_factory.mktemp("w")).champion("any_structure")
+    @pytest.fixture
+    def version(self, tmp_path: Path) -> ModelVersion:
+        return registry(tmp_path).champion("any_structure")
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self, version: ModelVersion) -> LoadedModel:
         return loaded(version)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def volume(self) -> Volume:
         geometry = oblique_geometry((20, 60, 44))
         points = geometry.world(np.argwhere(np.ones(geometry.shape, bool))).reshape(*geometry.shape, 3)
@@ -92,16 +92,16 @@ class TestGrowCut(BackendConformance):
 
 @pytest.mark.real_data
 class TestMeshNet(BackendConformance):
-    @pytest.fixture(scope="class")
-    def version(self, test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
+    @pytest.fixture
+    def version(self, test_data: Path, tmp_path: Path) -> ModelVersion:
         weights = test_data / "17_models_meshnet_brainchop"
-        return registry(tmp_path_factory.mktemp("w")).import_from("brain_tissue", weights)
+        return registry(tmp_path).import_from("brain_tissue", weights)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self, version: ModelVersion) -> LoadedModel:
         return loaded(version)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def volume(self, test_data: Path) -> Volume:
         head = read_nifti(stored_nifti(test_data / "16_nifti_48_orientations" / "RAI.nii.gz"))
         return Volume(head.voxels, head.geometry, Modality.MR)
@@ -110,15 +110,15 @@ class TestMeshNet(BackendConformance):
 @pytest.mark.real_data
 @pytest.mark.slow
 class TestObelisk(BackendConformance):
-    @pytest.fixture(scope="class")
-    def version(self, test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
-        return registry(tmp_path_factory.mktemp("w")).import_from("abdomen_ct", test_data / "18_models_obelisk_ct")
+    @pytest.fixture
+    def version(self, test_data: Path, tmp_path: Path) -> ModelVersion:
+        return registry(tmp_path).import_from("abdomen_ct", test_data / "18_models_obelisk_ct")
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def model(self, version: ModelVersion) -> LoadedModel:
         return loaded(version)
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def volume(self, test_data: Path) -> Volume:
         found = read_nifti(stored_nifti(test_data / "03_totalseg_ct_mr" / "ct_sm" / "image.nii.gz"))
         return Volume(found.voxels, found.geometry, Modality.CT, "HU").cropped(Box.whole(found.geometry.shape))

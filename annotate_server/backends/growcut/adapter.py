@@ -126,9 +126,7 @@ def _question(volume: Volume, situation: Situation) -> tuple[Segment, tuple[Prom
     return situation.active, prompts
 
 
-def _draft(
-    volume: Volume, situation: Situation, active: Segment
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _draft(volume: Volume, situation: Situation, active: Segment) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the voxels of the active segment and those of all others, in the draft as it stands."""
     shape = volume.geometry.shape
     if situation.draft is None:

@@ -27,6 +27,8 @@ _EDGE = 1.0
 """The change of intensity, in spreads, at which a border is a clear one."""
 _LEAST_CELLS = 60
 _MOST_SHARE = 0.5
+_SMALL_ML = 1.0
+"""Below this the measure is doubled: a few cells have a small surface by chance."""
 _ROUNDS = 3
 
 
@@ -77,7 +79,8 @@ def _best_region(
     rank[reached.order] = np.arange(reached.order.size)
     surface = _surface(look.level, rank.reshape(intensity.shape), spacing_mm)[: reached.order.size]
     sizes = np.arange(1, reached.order.size + 1)
-    ratio = surface / sizes ** (2.0 / 3.0)
+    sizes_ml = sizes * float(np.prod(spacing_mm)) / 1000.0
+    ratio = surface / sizes ** (2.0 / 3.0) * (1.0 + np.cbrt(_SMALL_ML / sizes_ml))
     usable = (sizes >= max(min(_LEAST_CELLS, sizes.size), len(stroke))) & (sizes <= max(1, _MOST_SHARE * sizes.size))
     best = int(np.where(usable, ratio, np.inf).argmin()) if usable.any() else sizes.size - 1
     region: NDArray[np.bool_] = ndimage.binary_fill_holes((rank <= best).reshape(intensity.shape)) & ~others
@@ -111,9 +114,7 @@ def _ball(
     return k, j, i
 
 
-def _surface(
-    level: NDArray[np.float32], rank: NDArray[np.int64], spacing_mm: Vector
-) -> NDArray[np.float64]:
+def _surface(level: NDArray[np.float32], rank: NDArray[np.int64], spacing_mm: Vector) -> NDArray[np.float64]:
     """Return the surface of the first 1, 2, 3, … cells of an order, a face counting the less the clearer it is.
 
     `rank` is each cell's place in the order. A face opens when its first cell is taken and closes with its second.

@@ -46,7 +46,7 @@ _ADD = _Weights(0.75, -0.13, 0.03, 0.24, -0.07, -0.9, 0.1, 1.9, -0.6, 0.24)
 _REACH_DEPTHS, _REACH_CELLS = 8.0, 6.0
 _SURE_DEPTHS = 0.7
 """A stroke changes at least the voxels within this share of its depth."""
-_MOST_SHARE, _MOST_BALLS = 0.15, 4.0
+_MOST_SHARE, _MOST_BALLS = 0.08, 3.0
 """A stroke changes at most this share of the segment, or so many times what lies within its depth."""
 _CONTRAST = 10.0
 """The price, in the flood, of one usual step of intensity: as much as one step along the finest axis."""
@@ -111,9 +111,7 @@ def _places(voxels: Voxels, box: Box) -> tuple[NDArray[np.intp], ...]:
     return tuple((voxels[inside] - box.start).T)
 
 
-def _site(
-    scene: Scene, segment: NDArray[np.bool_], earlier: Sequence[Prompt], prompt: Prompt, stroke: Voxels
-) -> _Site:
+def _site(scene: Scene, segment: NDArray[np.bool_], earlier: Sequence[Prompt], prompt: Prompt, stroke: Voxels) -> _Site:
     """Look about the stroke: nearby first, then at the whole segment as well where the stroke is not too small for it."""
     radius, nearby = _measured(scene, segment, prompt, stroke)
     whole = Box.around(segment)

@@ -64,8 +64,10 @@ class Grid:
         values = block.astype(np.float32)
         if block.dtype.kind == "f" and not np.isfinite(values).all():
             finite = values[np.isfinite(values)]
-            values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0) if finite.size == 0 else np.where(
-                np.isfinite(values), values, finite.min()
+            values = (
+                np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+                if finite.size == 0
+                else np.where(np.isfinite(values), values, finite.min())
             )
         if self.is_full:
             return np.ascontiguousarray(values)

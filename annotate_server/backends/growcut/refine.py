@@ -33,9 +33,7 @@ def refined(cells: NDArray[np.bool_], grid: Grid, scene: Scene, looks: Appearanc
     level = looks.on_scale(finest.mean(scene.voxels))
     settled = flood(level * _CONTRAST, part.spread(seeds[window.slices]), finest.spacing_mm)
     segment = np.ascontiguousarray(grid.spread(cells))
-    place = tuple(
-        slice(a - b, c - b) for a, b, c in zip(part.box.start, grid.box.start, part.box.stop, strict=True)
-    )
+    place = tuple(slice(a - b, c - b) for a, b, c in zip(part.box.start, grid.box.start, part.box.stop, strict=True))
     segment[place] = np.where(settled.labels == BARRIER, segment[place], settled.labels == _INSIDE)
     return segment
 
@@ -48,4 +46,6 @@ def _cropped(grid: Grid, window: Box) -> Grid:
         (start[0] - grid.box.start[0], start[1] - grid.box.start[1], start[2] - grid.box.start[2]),
         (stop[0] - grid.box.start[0], stop[1] - grid.box.start[1], stop[2] - grid.box.start[2]),
     )
-    return Grid(Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])), grid.factors, grid.full.cropped(local))
+    return Grid(
+        Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])), grid.factors, grid.full.cropped(local)
+    )

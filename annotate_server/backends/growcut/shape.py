@@ -18,8 +18,8 @@ _TRIAL_CELLS = 12_000
 
 _BULGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 _EXTRA_BULGE, _MOST_BULGE = 0.1, 0.5
-_UNTRIED_BULGE, _UNTRIED_TRUST = 0.15, 0.25
-"""For two lassos, of which none can be left out."""
+_UNTRIED_TRUST = 0.5
+"""For one or two lassos, of which none can be left out."""
 _DISTRUSTED, _TRUSTED = 0.5, 0.9
 """Dice at which outlines that predict each other earn no trust, and full trust."""
 
@@ -43,7 +43,7 @@ def shape_of(outlines: Sequence[Outline], geometry: Geometry, grid: Grid) -> Sha
     alone is a soap film and hangs through. How much it bulges, and the trust, come from leaving out each of three or
     more lassos in turn and predicting it from the others.
     """
-    bulge, trust = _best_bulge(outlines, geometry) if len(outlines) > 2 else (_UNTRIED_BULGE, _UNTRIED_TRUST)
+    bulge, trust = _best_bulge(outlines, geometry) if len(outlines) > 2 else (0.0, _UNTRIED_TRUST)
     known = gathered(outlines, grid)[1]
     far = edt.edt(~known, anisotropy=grid.spacing_mm)
     return Shape(_between(outlines, geometry, grid, bulge), far, trust)
@@ -51,8 +51,8 @@ def shape_of(outlines: Sequence[Outline], geometry: Geometry, grid: Grid) -> Sha
 
 def _between(sheets: Sequence[Outline], geometry: Geometry, grid: Grid, bulge: float) -> NDArray[np.float32]:
     """Return the depths on the working grid, from a coarser one where the shape is computed."""
-    if len(sheets) == 1:
-        return _rounded(sheets[0], grid)
+    if len(sheets) < 3:
+        return _blended(sheets, grid)
     coarse = _coarse(geometry, _SHAPE_CELLS)
     flat, bulging, _ = _fields(sheets, coarse)
     ratio = tuple(c / f for c, f in zip(coarse.factors, grid.factors, strict=True))
@@ -90,6 +90,21 @@ def _best_bulge(sheets: Sequence[Outline], geometry: Geometry) -> tuple[float, f
     best = int(scores.argmax())
     trust = float(np.clip((scores[best] - _DISTRUSTED) / (_TRUSTED - _DISTRUSTED), 0.0, 1.0))
     return min(_MOST_BULGE, _BULGES[best] + _EXTRA_BULGE), trust
+
+
+def _blended(sheets: Sequence[Outline], grid: Grid) -> NDArray[np.float32]:
+    """Return the depths that one or two outlines let expect: each outline's own, the nearer one counting the more.
+
+    With fewer than three the smoothest field has nothing to hold on to further out.
+    """
+    total, weights = np.zeros(grid.shape), np.zeros(grid.shape)
+    for sheet in sheets:
+        far = edt.edt(~gathered([sheet], grid)[1], anisotropy=grid.spacing_mm)
+        weight = 1.0 / np.square(far + 0.1 * grid.cell_mm)
+        total += weight * _rounded(sheet, grid)
+        weights += weight
+    blended: NDArray[np.float32] = (total / weights).astype(np.float32)
+    return blended
 
 
 def _rounded(sheet: Outline, grid: Grid) -> NDArray[np.float32]:

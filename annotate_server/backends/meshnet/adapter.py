@@ -13,7 +13,7 @@ from annotate_server.backends.meshnet.parameters import MeshNetParameters, Preci
 from annotate_server.backends.meshnet.precision import chosen_dtype
 from annotate_server.backends.meshnet.standardise import network_input
 from annotate_server.backends.meshnet.tfjs import read_chain
-from annotate_server.domain.errors import InvalidApp, NotMadeFor
+from annotate_server.domain.errors import InvalidApp, NotMadeFor, PredictionFailed
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.model import App, ModelCard, ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import Control, LoadedModel
@@ -21,6 +21,8 @@ from annotate_server.domain.volume import Volume
 
 _LEAST_EXTENT_MM = 100.0
 """Shorter than any whole head along any axis (an adult brain is about 170 x 140 x 110 mm)."""
+_COARSE_MM = 3.5
+"""From here on a slice is thicker than the smallest structures."""
 _PREPARED, _COMPUTED = 0.05, 0.95
 """Shares of the time that are over when the network begins and ends."""
 
@@ -70,14 +72,9 @@ class LoadedMeshNet:
         control.report(_COMPUTED, "putting the labels on the volume's grid")
         turned, box = on_grid(labels, conformed.geometry, conformed.turn.geometry)
         _check_is_brain(turned, conformed, self.parameters.least_ml)
-        whole = np.zeros(conformed.turn.geometry.shape, np.uint8)
-        whole[box.slices] = turned
-        own = conformed.turn.undo(whole)
-        found = Box.around(own) or Box((0, 0, 0), (0, 0, 0))
+        found, own = _unturned(turned, box, conformed)
         control.report(1.0, "done")
-        return Prediction(
-            found, np.ascontiguousarray(own[found.slices]), self.card.segments, notes=_notes(conformed, box)
-        )
+        return Prediction(found, own, self.card.segments, notes=_notes(volume, conformed, box))
 
     def close(self) -> None:
         """Give back the weights."""
@@ -91,8 +88,20 @@ class LoadedMeshNet:
             control.report(_PREPARED + (_COMPUTED - _PREPARED) * fraction, message)
 
         labels = np.zeros(conformed.voxels.shape, np.uint8)
-        labels[taken.box.slices] = largest_part(engine.labels(taken.values, replace(control, report=report)))
+        try:
+            labels[taken.box.slices] = largest_part(engine.labels(taken.values, replace(control, report=report)))
+        except (MemoryError, RuntimeError) as error:  # torch reports a lack of memory as the latter
+            raise PredictionFailed(f"{self.card.title} stopped on {taken.box.shape} voxels: {error}") from error
         return labels
+
+
+def _unturned(turned: Labels, box: Box, conformed: Conformed) -> tuple[Box, Labels]:
+    """Return the box and the labels in it in the order of the volume's own axes."""
+    whole = np.zeros(conformed.turn.geometry.shape, np.uint8)
+    whole[box.slices] = turned
+    own = conformed.turn.undo(whole)
+    found = Box.around(own) or Box((0, 0, 0), (0, 0, 0))
+    return found, np.ascontiguousarray(own[found.slices])
 
 
 def _check_segments(app: App, chain: Chain) -> None:
@@ -122,9 +131,14 @@ def _check_is_brain(labels: Labels, conformed: Conformed, least_ml: float) -> No
         raise NotMadeFor(f"no whole brain was found in it ({volume_ml:.0f} ml; at least {least_ml:.0f} are expected)")
 
 
-def _notes(conformed: Conformed, box: Box) -> tuple[str, ...]:
+def _notes(volume: Volume, conformed: Conformed, box: Box) -> tuple[str, ...]:
     """Return what a person should know about the answer."""
     notes = []
+    coarsest = max(volume.geometry.spacing_mm)
+    if coarsest > _COARSE_MM:
+        notes.append(
+            f"The voxels are {coarsest:.1f} mm long; the network was trained on 1 mm, so small parts are rough."
+        )
     if conformed.is_cut:
         notes.append(
             f"The volume is longer than {SIDE} mm; {SIDE} mm of it were looked at, from the top of the head on."

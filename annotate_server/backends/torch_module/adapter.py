@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from annotate_server.backends.devices import processor
 from annotate_server.backends.torch_module.network import build
 from annotate_server.backends.torch_module.prediction import predict_probabilities
 from annotate_server.domain.errors import InvalidApp, NotMadeFor, PredictionFailed, WeightsInvalid
@@ -32,7 +33,8 @@ class TorchModuleParameters:
 
     `architecture` and `network` go to `network.build`. `orientation` names the order of axes that the network was
     trained in ("SPL": k to superior, j to posterior, i to left), `spacing_mm` its grid. `smallest_grid` is padded to,
-    `mirror_axes` are averaged over. A volume of more than `most_voxels` at that spacing is refused.
+    `mirror_axes` are averaged over. `reduced_precision` allows bfloat16 on processors that compute with it, for a
+    network whose labels were measured to stay the same. A volume of more than `most_voxels` at that spacing is refused.
     """
 
     architecture: str
@@ -41,6 +43,7 @@ class TorchModuleParameters:
     orientation: str = "SPL"
     smallest_grid: tuple[int, int, int] = (1, 1, 1)
     mirror_axes: tuple[int, ...] = ()
+    reduced_precision: bool = False
     most_voxels: int = 4_000_000
 
     @classmethod
@@ -57,6 +60,7 @@ class TorchModuleParameters:
                 orientation=str(table.pop("orientation", "SPL")),
                 smallest_grid=(depth, height, width),
                 mirror_axes=tuple(int(axis) for axis in cast("list[int]", table.pop("mirror_axes", []))),
+                reduced_precision=bool(table.pop("reduced_precision", False)),
                 most_voxels=int(cast("int", table.pop("most_voxels", 4_000_000))),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -121,21 +125,25 @@ class LoadedTorchModule:
         return upright if np.allclose(upright.spacing_mm, grid.spacing_mm, rtol=0.01) else grid
 
     def _probabilities(self, canonical: FloatArray) -> FloatArray:
-        device = next(self.network.parameters()).device
-        half = device.type == "cuda"
-        precision = (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16) if half else torch.float32
         try:
             return predict_probabilities(
                 self.network,
                 canonical,
                 smallest_grid=self.parameters.smallest_grid,
                 mirror_axes=self.parameters.mirror_axes,
-                precision=precision,
+                precision=self._precision(),
             )
         except torch.OutOfMemoryError as error:
             raise PredictionFailed(
                 f"the card has too little memory for {canonical.shape} voxels", source=self.version.model
             ) from error
+
+    def _precision(self) -> torch.dtype:
+        """Return what the device computes fastest in without other labels."""
+        if next(self.network.parameters()).device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        has_bfloat16 = not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().features)
+        return torch.bfloat16 if self.parameters.reduced_precision and has_bfloat16 else torch.float32
 
     def _prediction(self, probabilities: FloatArray) -> Prediction:
         """Return the likeliest segment of each voxel: channel n is the card's nth segment, channel 0 background."""

@@ -15,16 +15,16 @@ from annotate_server.backends.meshnet.chain import Activation, Chain, Layer
 def random_chain(
     dilations: Sequence[int], activation: Activation, *, normalised: bool = False, width: int = 5, classes: int = 4
 ) -> Chain:
-    """Return a chain with weights that keep the features about as large as the input."""
+    """Return a chain whose features neither die out nor explode from layer to layer."""
     rng = np.random.default_rng(len(dilations) + 10 * width)
     body, channels = [], 1
     for dilation in dilations:
-        kernel = rng.normal(0, 1 / np.sqrt(27 * channels), (width, channels, 3, 3, 3)).astype(np.float32)
+        kernel = rng.normal(0, 2 / np.sqrt(27 * channels), (width, channels, 3, 3, 3)).astype(np.float32)
         bias = None if normalised else rng.normal(0, 0.3, width).astype(np.float32)
         body.append(Layer(kernel, bias, dilation, activation, normalised))
         channels = width
     head = rng.normal(0, 1, (classes, width, 1, 1, 1)).astype(np.float32)
-    return Chain(tuple(body), Layer(head, rng.normal(0, 0.1, classes).astype(np.float32), 1, Activation.LINEAR))
+    return Chain(tuple(body), Layer(head, np.zeros(classes, np.float32), 1, Activation.LINEAR))
 
 
 def bright_chain(threshold: float) -> Chain:

@@ -10,7 +10,7 @@ from meshnet_files import bright_chain, random_chain, write_chain
 from annotate_server.backends.meshnet.adapter import MeshNetBackend
 from annotate_server.backends.meshnet.chain import Activation
 from annotate_server.backends.meshnet.parameters import Precision, read_parameters
-from annotate_server.domain.errors import Cancelled, InvalidApp, NotMadeFor
+from annotate_server.domain.errors import Cancelled, InvalidApp, NotMadeFor, PredictionFailed
 from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Segment
 from annotate_server.domain.model import App, ModelCard, ModelVersion, Prediction, Situation, WeightFile
@@ -118,6 +118,14 @@ def test_a_brain_at_the_border_is_said_to_be_cut_off(model: LoadedModel) -> None
     assert "cut off" in notes[0]
 
 
+def test_thick_slices_are_said_to_be_rough(model: LoadedModel) -> None:
+    volume = head()
+    thick = Volume(volume.voxels[::2].copy(), replace(volume.geometry, shape=(25, 95, 90), spacing_mm=(6.0, 2.0, 2.0)))
+    notes = model.predict({"T1": thick}, Situation(), Control()).notes
+    assert len(notes) == 1
+    assert "6.0 mm" in notes[0]
+
+
 def test_progress_rises_and_cancelling_stops(model: LoadedModel) -> None:
     seen: list[float] = []
     model.predict({"T1": head()}, Situation(), Control(report=lambda fraction, _: seen.append(fraction)))
@@ -125,6 +133,15 @@ def test_progress_rises_and_cancelling_stops(model: LoadedModel) -> None:
     assert (seen[0], seen[-1]) == (0.0, 1.0)
     with pytest.raises(Cancelled):
         model.predict({"T1": head()}, Situation(), Control(is_cancelled=lambda: True))
+
+
+def test_lack_of_memory_is_a_failed_prediction(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("annotate_server.backends.meshnet.engine.Engine.labels", too_large)
+    with pytest.raises(PredictionFailed, match="allocate memory"):
+        model.predict({"T1": head()}, Situation(), Control())
 
 
 def test_a_closed_model_does_not_answer(model: LoadedModel) -> None:

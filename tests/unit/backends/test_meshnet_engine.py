@@ -101,3 +101,11 @@ def test_float32_needs_no_trial_and_bfloat16_only_where_it_is_faster(monkeypatch
 
 def test_trial_runs_on_this_processor() -> None:
     assert chosen_dtype(Precision.BFLOAT16, 4, "cpu") in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize("activation", [Activation.RELU, Activation.ELU, Activation.GELU])
+def test_activation_is_pytorchs_exact_one(activation: Activation) -> None:
+    features = torch.linspace(-4, 4, 1000).reshape(1, 4, 5, 5, 10)
+    expected = getattr(torch.nn.functional, activation.value)(features)
+    engine_module._activate(features, activation)
+    assert torch.allclose(features, expected, atol=1e-6)
