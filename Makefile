@@ -8,7 +8,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
-export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
+
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint fix fast-tests bench clean
@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/annotate demo $(ARGS)
 
 test: $(VENV)/.installed-for-tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: lint fast-tests
 
@@ -31,7 +31,7 @@ lint: $(VENV)/.installed-for-tests
 	@$(BIN)/lint-imports --no-logo
 
 fast-tests: $(VENV)/.installed-for-tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow" $(ARGS)
 
 fix: $(VENV)/.installed-for-tests
 	@$(BIN)/ruff format .

@@ -1,6 +1,7 @@
 """Prompts in LPS millimetres to voxels of a grid: the volume's own or any other over the same space."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import edt
 import numpy as np
@@ -48,7 +49,8 @@ def voxels_of(prompt: Prompt, geometry: Geometry) -> Voxels:
             return _line(prompt, geometry)
         case PromptKind.BOX:
             box = box_of(prompt, geometry)
-            return np.argwhere(np.ones(box.shape, dtype=np.bool_)) + np.array(box.start)
+            voxels: Voxels = np.argwhere(np.ones(box.shape, dtype=np.bool_)) + np.array(box.start)
+            return voxels
         case PromptKind.LASSO:
             return lasso_sheet(prompt, geometry, margin_mm=0.0).inside
 
@@ -101,7 +103,7 @@ def _line(prompt: Prompt, geometry: Geometry) -> Voxels:
     """Return the voxels on the open line through the points of a prompt."""
     corners = geometry.index(prompt.points_mm)
     pieces = [corners[:1]]
-    for a, b in zip(corners[:-1], corners[1:], strict=True):
+    for a, b in pairwise(corners):
         steps = max(1, int(np.ceil(np.abs(b - a).max() * 4)))
         pieces.append(a + (b - a) * (np.arange(1, steps + 1) / steps)[:, None])
     voxels = np.unique(np.floor(np.concatenate(pieces) + 0.5).astype(np.intp), axis=0)

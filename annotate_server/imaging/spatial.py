@@ -153,10 +153,13 @@ def _reference(geometry: Geometry) -> sitk.Image:
 
 
 def _place(image: sitk.Image, geometry: Geometry) -> None:
-    """Set origin, spacing and direction; ITK counts axes (i, j, k) and keeps directions as columns."""
+    """Set origin, spacing and direction; ITK counts axes (i, j, k) and keeps directions as columns.
+
+    Numbers near zero become zero: the singular value decomposition inside ITK fails on denormal ones.
+    """
     image.SetOrigin(geometry.origin_mm)
     image.SetSpacing(geometry.spacing_mm[::-1])
-    image.SetDirection(np.array(geometry.direction)[::-1].T.ravel().tolist())
+    image.SetDirection(np.round(np.array(geometry.direction)[::-1].T, 12).ravel().tolist())
 
 
 def sitk_geometry(image: sitk.Image) -> Geometry:

@@ -8,6 +8,7 @@ the truth on its largest slice of each orientation. Both always do the same in t
 import re
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cc3d
 import edt
@@ -79,14 +80,7 @@ class Trace:
     @property
     def worst_drop(self) -> float:
         """Return the largest fall of Dice from one interaction to the next; 0 where it never fell."""
-        return (
-            max((a - b for a, b in zip(self.dice[:-1], self.dice[1:], strict=True)), default=0.0) if self.falls else 0.0
-        )
-
-    @property
-    def falls(self) -> bool:
-        """Say whether any interaction made it worse."""
-        return any(b < a for a, b in zip(self.dice[:-1], self.dice[1:], strict=True))
+        return max((0.0, *(before - after for before, after in pairwise(self.dice))))
 
 
 def drive(model: LoadedModel, volume: Volume, truth: Occupied, segment: Segment, plan: Plan) -> Trace:

@@ -91,6 +91,7 @@ class TestGrowCut(BackendConformance):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 class TestMeshNet(BackendConformance):
     @pytest.fixture
     def version(self, test_data: Path, tmp_path: Path) -> ModelVersion:

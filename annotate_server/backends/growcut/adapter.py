@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from annotate_server.backends.growcut.flood import flood
 from annotate_server.backends.growcut.fold import after
+from annotate_server.backends.growcut.grid import bounds
 from annotate_server.backends.growcut.memory import Key, Memory, Packed
 from annotate_server.backends.growcut.parameters import GrowCutParameters, read_parameters
 from annotate_server.backends.growcut.relax import relaxed
@@ -138,7 +139,7 @@ def _draft(volume: Volume, situation: Situation, active: Segment) -> tuple[NDArr
 
 
 def _prediction(present: NDArray[np.bool_], result: NDArray[np.bool_], active: Segment) -> Prediction:
-    box = Box.around(present != result) or Box((0, 0, 0), (0, 0, 0))
+    box = bounds(present != result) or Box((0, 0, 0), (0, 0, 0))
     labels = result[box.slices].astype(labelmap_dtype((active,))) * np.array(active.index, labelmap_dtype((active,)))
     return Prediction(box, labels, (active,))
 

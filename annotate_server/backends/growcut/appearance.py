@@ -60,7 +60,7 @@ def appearance(
 def of_segment(
     intensity: NDArray[np.float32], segment: NDArray[np.bool_], spacing_mm: Vector, cell_mm: float
 ) -> Appearance:
-    """Learn the appearance from a segment as it stands: its core against a ring about it as wide as the core is deep."""
+    """Learn the appearance from a segment as it stands: its core against a ring as wide as the core is deep."""
     depth, distance = edt.edt(segment, anisotropy=spacing_mm), edt.edt(~segment, anisotropy=spacing_mm)
     deepest = max(float(depth.max()), cell_mm)
     core = segment & (depth > min(cell_mm, 0.5 * deepest))

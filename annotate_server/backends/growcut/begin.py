@@ -27,7 +27,7 @@ _EDGE = 1.0
 """The change of intensity, in spreads, at which a border is a clear one."""
 _LEAST_CELLS = 60
 _MOST_SHARE = 0.5
-_SMALL_ML = 1.0
+_SMALL_ML = 0.2
 """Below this the measure is doubled: a few cells have a small surface by chance."""
 _ROUNDS = 3
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotate_server.backends.growcut.appearance import Appearance, appearance
-from annotate_server.backends.growcut.flood import flood
+from annotate_server.backends.growcut.flood import WHOLE_RANGE, flood
 from annotate_server.backends.growcut.grid import Grid
 from annotate_server.backends.growcut.outline import Outline, Solid, marked, outline_of, solid_of
 from annotate_server.backends.growcut.refine import refined
@@ -23,8 +23,6 @@ MINE, OTHER = 1, 2
 
 _SURE = 1.8
 """Log odds beyond which a cell seeds the flood, about six to one."""
-_CONTRAST = 1000.0
-"""The price, in the flood, of the whole range of intensities: a hundred steps."""
 _BORDER_CELLS = (0.8, 0.4)
 """How uncertain the border is in the plane of a lasso, in cells; this and the next two without and with full trust."""
 _DRIFT = (0.4, 0.1)
@@ -100,7 +98,7 @@ def _within(scene: Scene, prompts: Sequence[Prompt], grid: Grid) -> NDArray[np.b
         if not is_outline(prompt):
             seeds[tuple(grid.cells(stroke_voxels(prompt, scene.geometry)).T)] = MINE if prompt.positive else OTHER
     scene.control.check()
-    settled = flood(evidence.looks.level * _CONTRAST, seeds, grid.spacing_mm)
+    settled = flood(evidence.looks.level * WHOLE_RANGE, seeds, grid.spacing_mm)
     cells = _held((settled.labels == MINE) & ~evidence.outside, evidence.core)
     return refined(cells, grid, scene, evidence.looks)
 

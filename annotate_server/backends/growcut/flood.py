@@ -22,6 +22,9 @@ UNREACHED = 2**30
 STEP = 10.0
 """The price of a step along the finest axis; a step along another axis costs more by the ratio of the spacings."""
 
+WHOLE_RANGE = 1000.0
+"""What the whole range of intensities costs where borders are to hold: a hundred steps."""
+
 _BUCKETS = 4096
 """One step costs less than this: dearer ones are cut off."""
 
@@ -57,79 +60,79 @@ def flood(
 
 
 @compiled
+def _neighbour(v: int, side: int, shape: tuple[int, int, int]) -> int:
+    """Return the number of the voxel beyond one of the six faces of another, -1 outside the grid."""
+    stride = 1
+    if side < 4:
+        stride *= shape[2]
+    if side < 2:
+        stride *= shape[1]
+    place = v // stride % shape[side // 2]
+    if side % 2 == 0:
+        return v + stride if place < shape[side // 2] - 1 else -1
+    return v - stride if place > 0 else -1
+
+
+@compiled
+def _put(v: int, bucket: int, first: NDArray[np.int32], links: NDArray[np.int32]) -> None:
+    """Put a voxel at the head of a bucket; `links` holds (after, before) of each voxel."""
+    links[v, 0] = first[bucket]
+    links[v, 1] = -1
+    if first[bucket] >= 0:
+        links[first[bucket], 1] = v
+    first[bucket] = v
+
+
+@compiled
+def _pull(v: int, bucket: int, first: NDArray[np.int32], links: NDArray[np.int32]) -> None:
+    """Take a voxel out of its bucket."""
+    after, before = links[v, 0], links[v, 1]
+    if before >= 0:
+        links[before, 0] = after
+    else:
+        first[bucket] = after
+    if after >= 0:
+        links[after, 1] = before
+
+
+@compiled
 def _flood(
     intensity: NDArray[np.float32], seeds: NDArray[np.uint8], prices: NDArray[np.float32], toll: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]]:
-    """Run the flood. Each voxel is in at most one bucket: buckets are doubly linked lists through `after`, `before`."""
-    K, J, I = seeds.shape
-    total = K * J * I
-    values, tolls = intensity.reshape(-1), toll.reshape(-1)
-    labels = seeds.copy().reshape(-1)
-    has_toll = tolls.size == total
-    cost = np.full(total, UNREACHED, np.int32)
-    done = np.zeros(total, np.uint8)
-    after = np.full(total, -1, np.int32)
-    before = np.full(total, -1, np.int32)
+    """Run the flood. A voxel waits in at most one bucket: buckets are doubly linked lists through `links`."""
+    values, tolls, labels = intensity.reshape(-1), toll.reshape(-1), seeds.copy().reshape(-1)
+    cost = np.full(labels.size, UNREACHED, np.int32)
+    done = labels == BARRIER
     first = np.full(_BUCKETS, -1, np.int32)
-    order = np.empty(total, np.int32)
-    strides = (J * I, J * I, I, I, 1, 1)
+    links = np.full((labels.size, 2), -1, np.int32)
+    order = np.empty(labels.size, np.int32)
     reached, waiting, level = 0, 0, 0
-    for v in range(total - 1, -1, -1):
-        if labels[v] == BARRIER:
-            done[v] = 1
-        elif labels[v] != FREE:
+    for v in range(labels.size - 1, -1, -1):
+        if labels[v] != FREE and not done[v]:
             cost[v] = 0
-            after[v] = first[0]
-            if first[0] >= 0:
-                before[first[0]] = v
-            first[0] = v
+            _put(v, 0, first, links)
             waiting += 1
     while waiting > 0:
-        bucket = level % _BUCKETS
-        while first[bucket] < 0:
+        while first[level % _BUCKETS] < 0:
             level += 1
-            bucket = level % _BUCKETS
-        v = first[bucket]
-        first[bucket] = after[v]
-        if after[v] >= 0:
-            before[after[v]] = -1
+        v = first[level % _BUCKETS]
+        _pull(v, level % _BUCKETS, first, links)
         waiting -= 1
-        done[v] = 1
+        done[v] = True
         order[reached] = v
         reached += 1
-        k, rest = v // (J * I), v % (J * I)
-        j, i = rest // I, rest % I
         for side in range(6):
-            forward = side % 2 == 0
-            place = (k, k, j, j, i, i)[side]
-            length = (K, K, J, J, I, I)[side]
-            if (forward and place == length - 1) or (not forward and place == 0):
+            w = _neighbour(v, side, seeds.shape)
+            if w < 0 or done[w]:
                 continue
-            w = v + strides[side] if forward else v - strides[side]
-            if done[w]:
-                continue
-            price = prices[side // 2]
-            if has_toll:
-                price *= np.float32(1.0) + tolls[w]
-            price += abs(values[v] - values[w])
-            reach = level + max(1, min(_BUCKETS - 1, int(price)))
-            if reach >= cost[w]:
-                continue
-            if cost[w] < UNREACHED:
-                if before[w] >= 0:
-                    after[before[w]] = after[w]
+            price = prices[side // 2] * (np.float32(1.0) + tolls[w]) if tolls.size == labels.size else prices[side // 2]
+            reach = level + max(1, min(_BUCKETS - 1, int(price + abs(values[v] - values[w]))))
+            if reach < cost[w]:
+                if cost[w] < UNREACHED:
+                    _pull(w, cost[w] % _BUCKETS, first, links)
                 else:
-                    first[cost[w] % _BUCKETS] = after[w]
-                if after[w] >= 0:
-                    before[after[w]] = before[w]
-            else:
-                waiting += 1
-            cost[w] = reach
-            labels[w] = labels[v]
-            target = reach % _BUCKETS
-            before[w] = -1
-            after[w] = first[target]
-            if first[target] >= 0:
-                before[first[target]] = w
-            first[target] = w
-    return labels.reshape(K, J, I), cost.reshape(K, J, I), order[:reached]
+                    waiting += 1
+                cost[w] = reach
+                labels[w] = labels[v]
+                _put(w, reach % _BUCKETS, first, links)
+    return labels.reshape(seeds.shape), cost.reshape(seeds.shape), order[:reached]

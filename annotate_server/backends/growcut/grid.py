@@ -83,7 +83,7 @@ class Grid:
         return voxels[self.box.slices].copy() if self.is_full else self.mean(voxels) >= 0.5
 
     def cells(self, voxels: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return the cells (n, 3) of voxels (n, 3) of the volume, in the same order; those beyond the block left out."""
+        """Return the cells (n, 3) of voxels (n, 3) of the volume, in the same order, without those beyond the block."""
         inside = ((voxels >= self.box.start) & (voxels < self.box.stop)).all(axis=1)
         places: NDArray[np.intp] = (voxels[inside] - self.box.start) // np.array(self.factors)
         return places
@@ -100,6 +100,17 @@ class Grid:
     def interpolated(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return an array of the block's voxels, linear between the centres of the cells."""
         return cells if self.is_full else stretched(cells, self.factors, self.box.shape)
+
+
+def bounds(occupied: NDArray[np.bool_]) -> Box | None:
+    """Return the smallest box that holds every voxel of an array (k, j, i), in one pass; None if there is none."""
+    slices = np.flatnonzero([plane.any() for plane in occupied])
+    if slices.size == 0:
+        return None
+    k, stop = int(slices[0]), int(slices[-1]) + 1
+    flat = np.logical_or.reduce(occupied[k:stop], axis=0)
+    inner = Box.around(flat[None])
+    return inner and Box((k, *inner.start[1:]), (stop, *inner.stop[1:]))
 
 
 def stretched(

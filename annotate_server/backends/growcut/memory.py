@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from annotate_server.backends.growcut.grid import bounds
 from annotate_server.domain.geometry import Box, Shape
 from annotate_server.domain.prompt import Prompt
 
@@ -32,7 +33,7 @@ class Packed:
     def of(cls, segment: NDArray[np.bool_]) -> "Packed":
         """Pack the voxels (k, j, i) of a whole volume."""
         k, j, i = segment.shape
-        box = Box.around(segment)
+        box = bounds(segment)
         bits = np.packbits(segment[box.slices]).tobytes() if box else b""
         return cls((k, j, i), box, bits)
 

@@ -5,13 +5,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from annotate_server.backends.growcut.appearance import Appearance
-from annotate_server.backends.growcut.flood import BARRIER, FREE, flood
+from annotate_server.backends.growcut.flood import BARRIER, FREE, WHOLE_RANGE, flood
 from annotate_server.backends.growcut.grid import Grid
 from annotate_server.backends.growcut.stroke import Scene
 from annotate_server.domain.geometry import Box
 
 _INSIDE, _OUTSIDE = 1, 2
-_CONTRAST = 1000.0
 
 
 def refined(cells: NDArray[np.bool_], grid: Grid, scene: Scene, looks: Appearance) -> NDArray[np.bool_]:
@@ -31,7 +30,7 @@ def refined(cells: NDArray[np.bool_], grid: Grid, scene: Scene, looks: Appearanc
     part = _cropped(grid, window)
     finest = Grid(part.box, (1, 1, 1), part.full)
     level = looks.on_scale(finest.mean(scene.voxels))
-    settled = flood(level * _CONTRAST, part.spread(seeds[window.slices]), finest.spacing_mm)
+    settled = flood(level * WHOLE_RANGE, part.spread(seeds[window.slices]), finest.spacing_mm)
     segment = np.ascontiguousarray(grid.spread(cells))
     place = tuple(slice(a - b, c - b) for a, b, c in zip(part.box.start, grid.box.start, part.box.stop, strict=True))
     segment[place] = np.where(settled.labels == BARRIER, segment[place], settled.labels == _INSIDE)

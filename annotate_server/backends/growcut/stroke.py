@@ -1,6 +1,7 @@
 """The scene in which a prompt is answered, and the voxels that prompts cover."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +38,16 @@ def is_outline(prompt: Prompt) -> bool:
     return prompt.positive and prompt.kind in (PromptKind.LASSO, PromptKind.BOX)
 
 
+@lru_cache(maxsize=256)
 def stroke_voxels(prompt: Prompt, geometry: Geometry) -> Voxels:
-    """Return the voxels (n, 3) that a prompt speaks about for sure: of a positive lasso those well inside the line."""
+    """Return the voxels (n, 3) that a prompt speaks about for sure: of a positive lasso those well inside the line.
+
+    The array is read-only and kept: every later prompt asks for those of the earlier ones.
+    """
     if prompt.positive and prompt.kind is PromptKind.LASSO:
         outline = outline_of(prompt, geometry)
-        return outline.voxels[outline.core]
-    return voxels_of(prompt, geometry)
+        voxels = outline.voxels[outline.core]
+    else:
+        voxels = voxels_of(prompt, geometry)
+    voxels.flags.writeable = False
+    return voxels

@@ -7,6 +7,7 @@ import numpy as np
 
 from annotate_server.backends.meshnet.chain import Chain
 from annotate_server.backends.meshnet.conform import SIDE, Conformed, conform
+from annotate_server.backends.meshnet.contrast import check_contrast
 from annotate_server.backends.meshnet.engine import Engine
 from annotate_server.backends.meshnet.labels import Labels, largest_part, on_grid
 from annotate_server.backends.meshnet.parameters import MeshNetParameters, Precision, read_parameters
@@ -65,6 +66,7 @@ class LoadedMeshNet:
             raise ValueError("the model was closed")
         volume = next(iter(volumes.values()))
         _check_is_head(volume, self.card)
+        remarks = check_contrast(volume.acquisition.description, self.parameters.contrast, self.card.title)
         control.check()
         control.report(0.0, "bringing the head to 1 mm")
         conformed = conform(volume)
@@ -74,7 +76,8 @@ class LoadedMeshNet:
         _check_is_brain(turned, conformed, self.parameters.least_ml)
         found, own = _unturned(turned, box, conformed)
         control.report(1.0, "done")
-        return Prediction(found, own, self.card.segments, notes=_notes(volume, conformed, box))
+        notes = (*remarks, *_notes(volume, conformed, box))
+        return Prediction(found, own, self.card.segments, notes=notes)
 
     def close(self) -> None:
         """Give back the weights."""

@@ -24,23 +24,32 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class Contrast(StrEnum):
+    """Which MR contrast the network was trained on."""
+
+    T1 = "T1"
+    ANY = "any"
+
+
 @dataclass(frozen=True, slots=True)
 class MeshNetParameters:
     """How a network wants its input, and what is plausible as its answer.
 
     The network is run on the box of the voxels above `crop_threshold` times the largest normalised value, grown by
     `crop_padding_mm`. An answer of less than `least_ml` millilitres is taken for a volume that shows no whole brain.
-    `precision` float32 gives the labels of plain PyTorch; bfloat16 is used only where a trial shows that it is faster.
+    `contrast` T1 refuses a series whose description names another one. `precision` float32 gives the labels of plain
+    PyTorch; bfloat16 is used only where a trial shows that it is faster.
     """
 
     normalisation: Normalisation
     crop_threshold: float
     crop_padding_mm: int
     least_ml: float
+    contrast: Contrast = Contrast.ANY
     precision: Precision = Precision.FLOAT32
 
 
-_KEYS = frozenset({"normalisation", "crop_threshold", "crop_padding_mm", "least_ml", "precision"})
+_KEYS = frozenset({"normalisation", "crop_threshold", "crop_padding_mm", "least_ml", "contrast", "precision"})
 
 
 def read_parameters(table: Mapping[str, object], app: str) -> MeshNetParameters:
@@ -52,6 +61,7 @@ def read_parameters(table: Mapping[str, object], app: str) -> MeshNetParameters:
         crop_threshold=_number(table, "crop_threshold", (0.0, 0.99), app),
         crop_padding_mm=round(_number(table, "crop_padding_mm", (0.0, 256.0), app)),
         least_ml=_number(table, "least_ml", (0.0, 3000.0), app),
+        contrast=_choice({"contrast": Contrast.ANY.value, **table}, "contrast", Contrast, app),
         precision=_choice({"precision": Precision.FLOAT32.value, **table}, "precision", Precision, app),
     )
 

@@ -21,6 +21,7 @@ from annotate_server.domain.labelmap import Segment, labelmap_dtype
 from annotate_server.domain.model import ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Volume
+from annotate_server.imaging.components import largest_part
 from annotate_server.imaging.spatial import Interpolation, reoriented, resample, smoothed_for
 
 FloatArray = NDArray[np.float32]
@@ -34,7 +35,8 @@ class TorchModuleParameters:
     `architecture` and `network` go to `network.build`. `orientation` names the order of axes that the network was
     trained in ("SPL": k to superior, j to posterior, i to left), `spacing_mm` its grid. `smallest_grid` is padded to,
     `mirror_axes` are averaged over. `reduced_precision` allows bfloat16 on processors that compute with it, for a
-    network whose labels were measured to stay the same. A volume of more than `most_voxels` at that spacing is refused.
+    network whose labels were measured to stay the same. `one_part` keeps the largest connected part of all segments
+    together, for a structure that is one piece. A volume of more than `most_voxels` at that spacing is refused.
     """
 
     architecture: str
@@ -44,6 +46,7 @@ class TorchModuleParameters:
     smallest_grid: tuple[int, int, int] = (1, 1, 1)
     mirror_axes: tuple[int, ...] = ()
     reduced_precision: bool = False
+    one_part: bool = False
     most_voxels: int = 4_000_000
 
     @classmethod
@@ -61,6 +64,7 @@ class TorchModuleParameters:
                 smallest_grid=(depth, height, width),
                 mirror_axes=tuple(int(axis) for axis in cast("list[int]", table.pop("mirror_axes", []))),
                 reduced_precision=bool(table.pop("reduced_precision", False)),
+                one_part=bool(table.pop("one_part", False)),
                 most_voxels=int(cast("int", table.pop("most_voxels", 4_000_000))),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -154,6 +158,8 @@ class LoadedTorchModule:
                 f"its network has {len(probabilities)} classes for {len(segments)} segments", source=self.version.model
             )
         labels = table[probabilities.argmax(axis=0)]
+        if self.parameters.one_part:
+            labels = np.where(largest_part(labels != 0), labels, 0)
         return Prediction(Box.whole(labels.shape), labels, segments, uncertainty=1.0 - probabilities.max(axis=0))
 
 

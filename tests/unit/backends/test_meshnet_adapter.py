@@ -15,7 +15,7 @@ from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Segment
 from annotate_server.domain.model import App, ModelCard, ModelVersion, Prediction, Situation, WeightFile
 from annotate_server.domain.ports import Control, LoadedModel
-from annotate_server.domain.volume import Modality, Volume
+from annotate_server.domain.volume import Acquisition, Modality, Volume
 
 PARAMETERS = {"normalisation": "min-max", "crop_threshold": 0.2, "crop_padding_mm": 2, "least_ml": 300}
 SAGITTAL = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
@@ -96,6 +96,16 @@ def test_unknown_modality_is_taken_and_ct_is_refused(model: LoadedModel) -> None
         model.predict({"CT": head(Modality.CT)}, Situation(), Control())
 
 
+def test_a_flair_is_refused_by_a_t1_network_by_its_description(tmp_path: Path) -> None:
+    wanted = app(parameters={**PARAMETERS, "contrast": "T1"})
+    model = MeshNetBackend().load(ModelVersion(wanted, write_chain(bright_chain(0.4), tmp_path)), "cpu")
+    flair = replace(head(), acquisition=Acquisition(description="AX FLAIR"))
+    with pytest.raises(NotMadeFor, match="FLAIR"):
+        model.predict({"T1": flair}, Situation(), Control())
+    enhanced = replace(head(), acquisition=Acquisition(description="T1 post"))
+    assert "contrast medium" in model.predict({"T1": enhanced}, Situation(), Control()).notes[0]
+
+
 def test_a_part_of_a_head_is_refused(model: LoadedModel) -> None:
     volume = head()
     slab = Volume(volume.voxels[10:40], replace(volume.geometry, shape=(30, 95, 90)), Modality.MR)
@@ -173,6 +183,7 @@ def test_precision_of_the_caller_goes_before_the_apps(tmp_path: Path) -> None:
         ("crop_padding_mm", -1),
         ("least_ml", "many"),
         ("precision", "float16"),
+        ("contrast", "T2"),
         ("surprise", 1),
     ],
 )
