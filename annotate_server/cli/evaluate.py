@@ -32,6 +32,18 @@ from annotate_server.workflows.labelled_folder import LabelledFolder
 from annotate_server.workflows.robots import Plan
 
 
+_HEADINGS = {
+    "dice": "Dice",
+    "surface_dice_1mm": "surf 1",
+    "surface_dice_2mm": "surf 2",
+    "hd95_mm": "HD95",
+    "apl_mm": "APL",
+    "relative_apl": "rAPL",
+    "relative_apl_0": "rAPL 0",
+}
+"""Measures (surface Dice at 1 and 2 mm, HD95 and APL in mm) by the short names that fit into a terminal."""
+
+
 def evaluate(
     model: Annotated[str, typer.Argument(help="The model; see `annotate models list`.", show_default=False)],
     folder: Annotated[Path, typer.Option("--on", help="A folder with images/ and labels/, same file names.")],
@@ -99,10 +111,10 @@ def _examined(order: ExaminationOrder, folder: Path, workspace: Path | None, *, 
 def _say(evaluation: Evaluation) -> None:
     """Print the figures as tables."""
     out.print(f"{len(evaluation.cases)} cases, mean Dice {_text(evaluation.mean_dice)}", markup=False)
-    names = list(next(iter(evaluation.segments.values())).measures) if evaluation.segments else []
-    table = Table("Segment", *names, box=None, pad_edge=False)
+    table = Table("Segment", *_HEADINGS.values(), box=None, pad_edge=False)
     for name, summary in evaluation.segments.items():
-        table.add_row(name, *(_text(summary.measures[measure]) for measure in names))
+        dice, *others = (summary.measures[measure] for measure in _HEADINGS)
+        table.add_row(name, _text(dice), *(f"{interval.mean:.3f}" for interval in others))
     out.print(table)
     if evaluation.robot is not None:
         _say_robot(evaluation.robot)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +43,7 @@ class Examinee:
     """What is evaluated: a model's segments (none: it takes any structure), and how it drafts or is prompted.
 
     At least one of `draft` and `drive` is there. With `draft`, every figure of a segment is that of the draft; without
-    it, a segment's Dice is that at the end of the robot's plan and its other figures are not known.
+    it, its figures are those at the end of the robot's plan.
     """
 
     segments: tuple[Segment, ...]
@@ -153,6 +153,7 @@ def _with_robot(
     matching = match_segments(case.truth, segments or case.truth.segments)
     boxes = boxes_by_index(case.truth)
     traces: dict[str, Trace] = {}
+    reached: dict[str, StructureFigures] = {}
     left_out: list[str] = []
     for segment, index in matching.pairs:
         box = boxes.get(index)
@@ -162,10 +163,12 @@ def _with_robot(
         if np.count_nonzero(truth) < options.min_voxels or (options.skip_border and _is_cut(box, truth)):
             left_out.append(segment.name)
         else:
-            traces[segment.name] = drive(case.volume, truth, segment)
+            trace = drive(case.volume, truth, segment)
+            reached[segment.name] = _reached(case, trace, (index, segment.index))
+            traces[segment.name] = replace(trace, final=None)
     return replace(
         figures,
-        structures=figures.structures or _final(traces),
+        structures=figures.structures or reached,
         ignored=figures.ignored or matching.ignored,
         traces=traces,
         small_or_cut=tuple(left_out),
@@ -176,9 +179,9 @@ def _is_cut(box: Box, voxels: NDArray[np.bool_]) -> bool:
     return 0 in box.start or any(stop == side for stop, side in zip(box.stop, voxels.shape, strict=True))
 
 
-def _final(traces: Mapping[str, Trace]) -> Mapping[str, StructureFigures]:
-    """Return the Dice that the robot reached; nothing else is known of it."""
-    return {
-        name: StructureFigures(replace(MEASURED_NOTHING, dice=trace.dice[-1]), in_truth=True, in_draft=True)
-        for name, trace in traces.items()
-    }
+def _reached(case: LabelledCase, trace: Trace, indices: tuple[int, int]) -> StructureFigures:
+    """Return how well the draft at the end of a robot's work agrees; only its Dice where the draft was not kept."""
+    if trace.final is None:
+        return StructureFigures(replace(MEASURED_NOTHING, dice=trace.dice[-1]), in_truth=True, in_draft=True)
+    (pair,) = structure_pairs(case.truth, trace.final, [indices])
+    return StructureFigures(agreement(pair), in_truth=True, in_draft=bool(pair.predicted.any()))

@@ -70,12 +70,13 @@ class Trace:
     """What became of one structure: the Dice coefficient after each interaction, and how long each took.
 
     `dice` has an entry for every interaction of the plan: when the truth was reached early, the rest repeat the last.
-    `milliseconds` and `prompts` have one for every interaction that was really made.
+    `milliseconds` and `prompts` have one for every interaction that was really made. `final` is the draft at the end.
     """
 
     dice: tuple[float, ...]
     milliseconds: tuple[float, ...]
     prompts: tuple[Prompt, ...] = ()
+    final: Labelmap | None = None
 
     @property
     def worst_drop(self) -> float:
@@ -108,7 +109,7 @@ def drive(model: LoadedModel, volume: Volume, truth: Occupied, segment: Segment,
         milliseconds.append((time.perf_counter() - started) * 1e3)
         voxels = answered(voxels, answer, segment)
         dice.append(overlap(truth, voxels == segment.index))
-    return Trace(tuple(dice), tuple(milliseconds), tuple(prompts))
+    return Trace(tuple(dice), tuple(milliseconds), tuple(prompts), Labelmap(voxels, volume.geometry, (segment,)))
 
 
 def next_prompt(

@@ -80,10 +80,11 @@ def solid_of(box: Prompt, geometry: Geometry, grid: Grid) -> Solid:
     reach = np.where(flat & (flat.sum() == 1), radius / np.array(geometry.spacing_mm), half)
     centre = np.array(block.start) + half - 0.5
     axes = [(np.arange(n) + 0.5) * f - 0.5 for n, f in zip(grid.shape, grid.factors, strict=True)]
-    away = [np.abs(axis - c) for axis, c in zip(axes, centre, strict=True)]
-    scaled = np.sqrt(sum(np.square(a / r) for a, r in zip(np.ix_(*away), reach, strict=True)))
-    beyond = [a > h for a, h in zip(away, np.where(flat.sum() == 1, reach, half), strict=True)]
-    outside = np.logical_or.reduce(np.broadcast_arrays(*np.ix_(*beyond)))
+    away = [np.abs(axis - c) for axis, c in zip(np.ix_(*axes), centre, strict=True)]
+    scaled = np.sqrt(sum(np.square(a / r) for a, r in zip(away, reach, strict=True)))
+    outside = np.zeros(grid.shape, np.bool_)
+    for a, h in zip(away, reach, strict=True):
+        outside |= a > h
     depth = (min(radius, float(np.max(reach * geometry.spacing_mm))) * (1.0 - scaled)).astype(np.float32)
     return Solid(depth, scaled < _SOLID_CORE, outside)
 
