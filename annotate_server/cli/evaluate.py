@@ -31,7 +31,6 @@ from annotate_server.workflows.examination import ExaminationOrder, examine
 from annotate_server.workflows.labelled_folder import LabelledFolder
 from annotate_server.workflows.robots import Plan
 
-
 _HEADINGS = {
     "dice": "Dice",
     "surface_dice_1mm": "surf 1",
