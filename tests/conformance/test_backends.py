@@ -65,6 +65,8 @@ class TestTorchModule(BackendConformance):
 
 
 class TestGrowCut(BackendConformance):
+    least_agreement = 0.9  # its working grid begins at a corner of the volume: turned axes shift it by part of a voxel
+
     @staticmethod
     def situation(volume: Volume) -> Situation:  # type: ignore[override]
         centre = tuple(volume.geometry.world(np.argwhere(np.asarray(volume.voxels) == np.max(volume.voxels))[:1])[0])

@@ -2,7 +2,8 @@
 
 Voxels are (k, j, i) running towards Inferior, Anterior and Left ("IAL"). The training crops (Pancreas-CT,
 portal-venous) hold the abdomen from the dome of the liver to below the kidneys, about 185 mm, and nearly the width of
-the trunk. A window is a `Box` of the volume that may reach beyond its first and last slice; what lies there repeats the last slice.
+the trunk. A window is a `Box` of the volume that may reach beyond its first and last slice; what lies there repeats the
+last slice.
 """
 
 from collections.abc import Sequence
