@@ -106,7 +106,14 @@ def test_one_bad_file_fails_alone_and_makes_the_exit_code_1(scans: Path, tmp_pat
 def test_ctrl_c_leaves_everything_finished_valid_and_resume_goes_on(scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = command("batch", scans, "--model", "lungs_ct", "--out", out)
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # a background job of a shell inherits SIGINT ignored, and then nothing can interrupt it
+    with subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,  # noqa: PLW1509
+    ) as process:
         wait_for_lines(out, 2, process)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)

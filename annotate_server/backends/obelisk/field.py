@@ -116,19 +116,13 @@ def find_trunk(voxels: NDArray[np.generic], spacing_mm: Vector) -> Trunk:
 
 
 def _rectangle(plane: NDArray[np.bool_]) -> Sequence[int]:
-    """Return the rectangle around the trunk in a slice, four times -1 for an empty one.
-
-    The trunk reaches sideways as far as the largest part is at least half as deep as at its deepest: arms that lie
-    against it are thinner.
-    """
+    """Return the rectangle around the largest part of a slice, four times -1 for an empty one."""
     parts, count = ndimage.label(plane)
     if count == 0:
         return (-1, -1, -1, -1)
-    body = parts == 1 + int(np.bincount(parts.ravel())[1:].argmax())
-    rows = np.flatnonzero(body.any(axis=1))
-    depth = np.where(body.any(axis=0), len(plane) - body[::-1].argmax(axis=0) - body.argmax(axis=0), 0)
-    deep = np.flatnonzero(depth >= depth.max() / 2)
-    return (int(rows[0]), int(rows[-1]) + 1, int(deep[0]), int(deep[-1]) + 1)
+    largest = int(np.bincount(parts.ravel())[1:].argmax())
+    rows, columns = ndimage.find_objects(parts)[largest]
+    return (rows.start, rows.stop, columns.start, columns.stop)
 
 
 def _disc(radius: int) -> NDArray[np.bool_]:
