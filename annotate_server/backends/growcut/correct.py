@@ -44,8 +44,9 @@ _ADD = _Weights(0.75, -0.13, 0.03, 0.24, -0.07, -0.9, 0.1, 1.9, -0.6, 0.24)
 
 _SURE_DEPTHS = 0.7
 """A stroke changes at least the voxels within this share of its depth."""
-_MOST_SHARE, _MOST_BALLS = 0.08, 3.0
-"""A stroke changes at most this share of the segment, or so many times what lies within its depth."""
+_MOST_SHARE, _MOST_BALLS_ADDED, _MOST_BALLS_TAKEN = 0.1, 3.0, 8.0
+"""A stroke changes at most this share of the segment, or so many times what lies within its depth: a change that is
+wrong stays small, one that is right is asked for again."""
 _CONTRAST = 10.0
 """The price, in the flood, of one usual step of intensity: as much as one step along the finest axis."""
 _NO_RIVAL = -1.0
@@ -95,7 +96,8 @@ def _changed(site: Site) -> NDArray[np.bool_]:
     sure = site.away_mm < _SURE_DEPTHS * radius
     within = site.free & reachable & (site.away_mm < max(REACH_DEPTHS * radius, REACH_CELLS * cell))
     chosen = _with_stroke(within & ((score > 0) | sure), site)
-    most = max(_MOST_BALLS * (site.free & (site.away_mm < radius)).sum(), _MOST_SHARE * site.segment.sum(), 1.0)
+    balls = _MOST_BALLS_ADDED if site.positive else _MOST_BALLS_TAKEN
+    most = max(balls * (site.free & (site.away_mm < radius)).sum(), _MOST_SHARE * site.segment.sum(), 1.0)
     if chosen.sum() > most:
         least = np.partition(score[chosen], -int(most))[-int(most)]
         chosen = _with_stroke(chosen & ((score >= least) | sure), site)
