@@ -44,7 +44,7 @@ _ADD = _Weights(0.75, -0.13, 0.03, 0.24, -0.07, -0.9, 0.1, 1.9, -0.6, 0.24)
 
 _SURE_DEPTHS = 0.7
 """A stroke changes at least the voxels within this share of its depth."""
-_MOST_SHARE, _MOST_BALLS_ADDED, _MOST_BALLS_TAKEN = 0.1, 3.0, 8.0
+_MOST_SHARE, _MOST_BALLS_ADDED, _MOST_BALLS_TAKEN = 0.1, 3.0, 5.5
 """A stroke changes at most this share of the segment, or so many times what lies within its depth: a change that is
 wrong stays small, one that is right is asked for again."""
 _CONTRAST = 10.0
