@@ -20,9 +20,22 @@ A class's docstring is the title of the problem; the facts of one occurrence are
     │   ├── BackendUnavailable
     │   └── PredictionFailed
     ├── DownloadFailed
+    ├── NotFound                        no case, project, session, label or job of this id
     ├── StateError                      an action that the present state does not allow
-    │   └── LockedSegment
+    │   ├── LockedSegment
+    │   ├── CaseTaken                   somebody else, or another window, works on the case
+    │   ├── StaleRevision               the draft has changed since the caller saw it
+    │   ├── RevisionRequired            an edit that does not say which draft it was made on
+    │   └── SessionExpired              its lease ran out; everything in it can be restored
+    ├── NotSignedIn
+    ├── NotAllowed
+    ├── InvalidRequest                  a field of a request that no model of it allows
+    ├── TryLater                        nothing is wrong; `retry_after_s` says when to ask again
+    │   ├── TooBusy
+    │   ├── ShuttingDown
+    │   └── WorkerDied
     ├── StorageFailed
+    │   └── NoSpace
     ├── InvalidSettings
     └── Cancelled
 """
@@ -158,8 +171,64 @@ class LockedSegment(StateError):
     """The change would touch a locked segment."""
 
 
+class CaseTaken(StateError):
+    """Somebody works on this case already."""
+
+
+class StaleRevision(StateError):
+    """The draft has changed since."""
+
+
+class RevisionRequired(StateError):
+    """The change does not say which revision of the draft it was made on."""
+
+
+class SessionExpired(StateError):
+    """The session's lease has run out."""
+
+
+class NotFound(AnnotateError):
+    """There is nothing of this name."""
+
+
+class NotSignedIn(AnnotateError):
+    """Nobody is signed in."""
+
+
+class NotAllowed(AnnotateError):
+    """The role of who asks does not allow it."""
+
+
+class InvalidRequest(AnnotateError):
+    """The request is not valid."""
+
+
+class TryLater(AnnotateError):
+    """The server cannot do it now."""
+
+    retry_after_s = 2
+
+
+class TooBusy(TryLater):
+    """Too much is waiting already."""
+
+
+class ShuttingDown(TryLater):
+    """The server is shutting down."""
+
+    retry_after_s = 10
+
+
+class WorkerDied(TryLater):
+    """The process that did the work died."""
+
+
 class StorageFailed(AnnotateError):
     """The result could not be stored."""
+
+
+class NoSpace(StorageFailed):
+    """The disk is full."""
 
 
 class InvalidSettings(AnnotateError):

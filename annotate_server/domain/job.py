@@ -1,7 +1,9 @@
 """A job: long stored work, and the states that it may go through."""
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import IntEnum, StrEnum
 
 from annotate_server.domain.errors import Problem, StateError
 
@@ -14,6 +16,20 @@ class JobState(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class JobKind(StrEnum):
+    """What is to be done; what each takes and gives is said where `workflows` carries it out."""
+
+    DRAFT = "draft"
+
+
+class Priority(IntEnum):
+    """Who waits for it: the higher goes first."""
+
+    BATCH = 0
+    AHEAD = 10
+    PERSON = 20
 
 
 _ALLOWED = {
@@ -29,15 +45,25 @@ _ALLOWED = {
 class Job:
     """Long work that outlives the request that asked for it.
 
-    `kind` names the workflow, `progress` runs from 0 to 1. A running job may go back to the queue: the machine died
-    under it. A job that has ended never changes again.
+    `order` says what to do in words of its kind, all values strings; `result` what came of it, in the same way.
+    `progress` runs from 0 to 1 with a sentence beside it. A running job may go back to the queue: the machine died
+    under it; `attempts` counts how often it was begun. A job that has ended never changes again.
     """
 
     id: str
     kind: str
+    order: Mapping[str, str] = field(default_factory=dict)
+    priority: Priority = Priority.PERSON
+    person: str = ""
     state: JobState = JobState.QUEUED
     progress: float = 0.0
+    message: str = ""
+    attempts: int = 0
+    result: Mapping[str, str] = field(default_factory=dict)
     problem: Problem | None = None
+    made_at: datetime | None = None
+    begun_at: datetime | None = None
+    ended_at: datetime | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -51,10 +77,11 @@ class Job:
         if (state is JobState.FAILED) != (problem is not None):
             raise StateError("a failed job has a problem, and only a failed one has")
         progress = {JobState.SUCCEEDED: 1.0, JobState.QUEUED: 0.0}.get(state, self.progress)
-        return replace(self, state=state, problem=problem, progress=progress)
+        attempts = self.attempts + (state is JobState.RUNNING)
+        return replace(self, state=state, problem=problem, progress=progress, attempts=attempts)
 
-    def advanced(self, progress: float) -> "Job":
+    def advanced(self, progress: float, message: str = "") -> "Job":
         """Return the running job further on; progress never goes back and stays within 0 to 1."""
         if self.state is not JobState.RUNNING:
             raise StateError(f"job {self.id} is {self.state}: only a running job advances")
-        return replace(self, progress=min(1.0, max(self.progress, progress)))
+        return replace(self, progress=min(1.0, max(self.progress, progress)), message=message or self.message)

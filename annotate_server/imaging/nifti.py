@@ -49,6 +49,7 @@ def read_nifti(stored: StoredVolume) -> Volume:
         return volume_of(read_nifti_header(stored.files[0]), stored)
 
 
+@np.errstate(invalid="ignore")  # a signalling NaN is refused below, like any other
 def read_nifti_header(path: Path) -> GridFile:
     """Return the header of a NIfTI file.
 

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 
@@ -6,6 +9,7 @@ from annotate_server.domain.errors import (
     AnnotateError,
     InvalidLabelmap,
     InvalidPrompt,
+    SessionExpired,
     StateError,
     UnreadableFile,
     UnsupportedInput,
@@ -17,6 +21,9 @@ from annotate_server.domain.job import Job, JobState
 from annotate_server.domain.labelmap import Labelmap, Segment, labelmap_dtype
 from annotate_server.domain.prompt import Prompt, PromptKind
 from annotate_server.domain.volume import Acquisition, Volume
+
+LIVER = Segment(1, "Liver", (221, 130, 101))
+SOON = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=2)
 
 
 def every_error() -> list[type[AnnotateError]]:
@@ -109,35 +116,57 @@ def test_a_prompt_outside_the_volume_is_refused(oblique: Geometry) -> None:
         Prompt(PromptKind.POINT, (outside,)).check_within(oblique)
 
 
-def an_interaction(revision: int) -> Interaction:
-    return Interaction(revision, InteractionKind.EDIT, Box((0, 0, 0), (1, 1, 1)))
+def an_interaction(number: int) -> Interaction:
+    return Interaction(number, InteractionKind.EDIT, Box((0, 0, 0), (1, 1, 1)))
 
 
-def test_undo_and_redo_walk_the_interactions_and_a_new_one_gives_up_what_was_undone() -> None:
-    session = Session("s", "c", "p").recorded(an_interaction(1)).recorded(an_interaction(2))
+def a_session(oblique: Geometry) -> Session:
+    return Session("s", "liver", "c", "p", oblique)
+
+
+def test_undo_and_redo_walk_the_interactions_and_a_new_one_gives_up_what_was_undone(oblique: Geometry) -> None:
+    session = a_session(oblique).recorded(an_interaction(1)).recorded(an_interaction(2))
     back = session.undone()
-    assert (back.applied, len(back.interactions)) == (1, 2)
-    assert back.redone() == session
-    branched = back.recorded(an_interaction(3))
-    assert [i.revision for i in branched.interactions] == [1, 3]
+    assert (back.applied, len(back.interactions), back.revision) == (1, 2, 3)
+    assert back.redone() == replace(session, revision=4)
+    branched = back.recorded(an_interaction(back.next_number))
+    assert [(i.number, i.revision) for i in branched.interactions] == [(1, 1), (2, 4)]
     with pytest.raises(StateError, match="redo"):
         branched.redone()
     with pytest.raises(StateError, match="undo"):
-        Session("s", "c", "p").undone()
+        a_session(oblique).undone()
 
 
-def test_only_an_open_session_changes_and_only_an_expired_one_is_reopened() -> None:
-    submitted = Session("s", "c", "p").ended(SessionState.SUBMITTED)
+def test_undo_and_redo_take_the_list_of_segments_along(oblique: Geometry) -> None:
+    added = replace(an_interaction(1), segments_before=(), segments_after=(LIVER,))
+    session = a_session(oblique).recorded(added)
+    assert session.segments == (LIVER,)
+    assert session.undone().segments == ()
+    assert session.undone().redone().segments == (LIVER,)
+
+
+def test_only_an_open_session_changes_and_an_expired_or_left_one_is_reopened(oblique: Geometry) -> None:
+    submitted = a_session(oblique).ended(SessionState.SUBMITTED)
     with pytest.raises(StateError, match="submitted"):
         submitted.recorded(an_interaction(1))
-    with pytest.raises(StateError, match="reopened"):
-        submitted.reopened()
-    expired = Session("s", "c", "p").recorded(an_interaction(1)).ended(SessionState.EXPIRED)
-    assert expired.reopened().interactions == expired.interactions
+    with pytest.raises(StateError, match="submitted"):
+        submitted.reopened(SOON)
+    expired = a_session(oblique).recorded(an_interaction(1)).ended(SessionState.EXPIRED)
+    with pytest.raises(SessionExpired):
+        expired.undone()
+    assert expired.reopened(SOON).interactions == expired.interactions
+    assert expired.reopened(SOON).undone().applied == 0
+
+
+def test_only_a_segment_that_is_there_is_locked(oblique: Geometry) -> None:
+    session = replace(a_session(oblique), segments=(LIVER,))
+    assert session.with_locked(frozenset({1})).locked == {1}
+    with pytest.raises(StateError, match="no segment 2"):
+        session.with_locked(frozenset({1, 2}))
 
 
 def test_nobody_reviews_their_own_label_and_a_return_says_why() -> None:
-    label = Label("l", "c", "ann", ())
+    label = Label("l", "liver", "c", "ann", ())
     with pytest.raises(StateError, match="their own"):
         label.reviewed("ann", LabelState.APPROVED)
     with pytest.raises(StateError, match="comment"):

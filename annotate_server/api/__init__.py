@@ -1,0 +1,1 @@
+"""The doors: HTTP in, workflows called, HTTP out. They decide nothing."""

@@ -1,0 +1,1 @@
+"""The HTTP client, for scripts and for `annotate batch --server`."""

@@ -1,0 +1,274 @@
+"""What the server keeps, as protocols: every method that changes something returns once it is on the disk.
+
+Each change is one transaction together with its row of the audit trail; `person` is who did it. The stores may be used
+from several threads.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from annotate_server.domain.annotation import Label, LabelState, Session
+from annotate_server.domain.case import Case
+from annotate_server.domain.errors import Problem
+from annotate_server.domain.job import Job, JobState
+from annotate_server.domain.person import Person, Role
+from annotate_server.domain.project import CaseStatus, Project, WorkItem
+from annotate_server.domain.stored import KnownCase, StoredPrediction, VolumeFacts
+from annotate_server.domain.volume import Modality
+
+
+class Blobs(Protocol):
+    """Bytes by their SHA-256: written once, never changed."""
+
+    def add_bytes(self, content: bytes) -> str:
+        """Keep bytes and return their digest; they are on the disk, folder entry included, when this returns."""
+        ...
+
+    def adding(self) -> "AbstractContextManager[AddedBlob]":
+        """Give a path to write a file at; on a clean exit it is kept under its digest, which is then in `.sha256`."""
+        ...
+
+    def read(self, sha256: str) -> bytes:
+        """Return the bytes; StorageFailed where they are gone or no longer have their digest."""
+        ...
+
+    def path(self, sha256: str) -> Path:
+        """Return where the blob lies."""
+        ...
+
+
+class AddedBlob(Protocol):
+    """A blob in the making."""
+
+    path: Path
+    sha256: str
+
+
+class CaseStore(Protocol):
+    """The cases that the server knows."""
+
+    def put(self, cases: Iterable[Case], *, is_uploaded: bool = False) -> None:
+        """Add cases, or bring the files of known ones up to date; facts and declared modality stay."""
+        ...
+
+    def get(self, case_id: str) -> KnownCase:
+        """Return a case; raises NotFound."""
+        ...
+
+    def all(self) -> tuple[KnownCase, ...]:
+        """Return every case, oldest first, then by key."""
+        ...
+
+    def learn(self, case_id: str, facts: VolumeFacts) -> None:
+        """Remember what reading the voxels told."""
+        ...
+
+    def declare(self, case_id: str, modality: Modality, person: Person) -> None:
+        """Remember the modality of a case whose file names none."""
+        ...
+
+    def keep_only(self, present: Iterable[str]) -> None:
+        """Mark every case that is neither among `present` nor uploaded as missing, the others as there."""
+        ...
+
+
+class ProjectStore(Protocol):
+    """Projects, and where each case stands in them."""
+
+    def add(self, project: Project, person: Person) -> None:
+        """Add a project; StateError where the id is taken."""
+        ...
+
+    def change(self, project: Project, person: Person) -> None:
+        """Replace a project's description; raises NotFound."""
+        ...
+
+    def get(self, project_id: str) -> Project:
+        """Return a project; raises NotFound."""
+        ...
+
+    def all(self) -> tuple[Project, ...]:
+        """Return every project, sorted by id."""
+        ...
+
+    def items(self, project_id: str, now: datetime) -> tuple[WorkItem, ...]:
+        """Return where every case of the project stands, oldest case first.
+
+        A session is live while `now` is before the end of its lease.
+        """
+        ...
+
+    def item(self, project_id: str, case_id: str, now: datetime) -> WorkItem:
+        """Return where one case stands; raises NotFound."""
+        ...
+
+    def mark(self, item: WorkItem, status: CaseStatus, reason: str, person: Person) -> None:
+        """Put a case aside as unusable, or back (status OPEN)."""
+        ...
+
+
+class SessionStore(Protocol):
+    """Annotation sessions with their event log."""
+
+    def open(self, session: Session, person: Person) -> None:
+        """Add a session; raises CaseTaken where a live one is open on the same case of the same project.
+
+        A session there whose lease has run out is marked as expired in the same transaction.
+        """
+        ...
+
+    def get(self, session_id: str) -> Session:
+        """Return a session with its interactions; raises NotFound. One whose lease ran out is still OPEN here."""
+        ...
+
+    def of_person(self, person: str) -> tuple[Session, ...]:
+        """Return the sessions of a person that were not submitted, newest first, without their interactions."""
+        ...
+
+    def record(self, session: Session, person: Person) -> None:
+        """Keep the newest interaction, `session.interactions[-1]`, and give up the events from its number on.
+
+        Raises StaleRevision where the stored revision is not `session.revision - 1`.
+        """
+        ...
+
+    def move(self, session: Session, person: Person) -> None:
+        """Keep how many interactions are in force, the revision, the segments and the locks (undo, redo, lock)."""
+        ...
+
+    def renew(self, session_id: str, lease_until: datetime, active_s: float) -> None:
+        """Keep the end of the lease and the seconds of activity; no row in the audit trail."""
+        ...
+
+    def end(self, session: Session, person: Person) -> None:
+        """Keep that a session was left or has expired."""
+        ...
+
+    def resume(self, session: Session, person: Person) -> None:
+        """Keep that a session is open again; CaseTaken where another live one is open on the case."""
+        ...
+
+    def keep_snapshot(self, session_id: str, number: int, sha256: str) -> None:
+        """Keep the blob of the whole draft after the first `number` interactions."""
+        ...
+
+    def snapshot(self, session_id: str, number: int) -> tuple[int, str] | None:
+        """Return the newest snapshot that still holds after at most `number` interactions, as (number, blob)."""
+        ...
+
+
+class LabelStore(Protocol):
+    """Accepted labels: append-only."""
+
+    def accept(self, label: Label, session: Session | None, person: Person) -> None:
+        """Keep a label and, where given, end its session, in one transaction with the case's new standing."""
+        ...
+
+    def get(self, label_id: str) -> Label:
+        """Return a label; raises NotFound."""
+        ...
+
+    def of_case(self, project_id: str, case_id: str) -> tuple[Label, ...]:
+        """Return the labels of a case in a project, oldest first."""
+        ...
+
+    def of_state(self, project_id: str, state: LabelState) -> tuple[Label, ...]:
+        """Return the newest label of every case of a project where it is in this state, oldest first."""
+        ...
+
+    def review(self, label: Label, person: Person) -> None:
+        """Keep a verdict; StateError where the stored label was reviewed meanwhile."""
+        ...
+
+
+class PredictionStore(Protocol):
+    """Whole drafts, made at any time."""
+
+    def add(self, prediction: StoredPrediction) -> None:
+        """Keep a prediction."""
+        ...
+
+    def get(self, prediction_id: str) -> StoredPrediction:
+        """Return a prediction; raises NotFound."""
+        ...
+
+    def newest(self, case_id: str, models: Sequence[str] = ()) -> StoredPrediction | None:
+        """Return the newest prediction for a case, of one of `models` where any are given."""
+        ...
+
+
+class JobQueue(Protocol):
+    """Long work that outlives the process that was asked for it."""
+
+    def add(self, job: Job) -> None:
+        """Keep a queued job."""
+        ...
+
+    def get(self, job_id: str) -> Job:
+        """Return a job; raises NotFound."""
+        ...
+
+    def all(self, state: JobState | None = None, limit: int = 200) -> tuple[Job, ...]:
+        """Return jobs, newest first."""
+        ...
+
+    def same(self, job: Job) -> Job | None:
+        """Return a job with the same kind and order that has not ended, if there is one."""
+        ...
+
+    def claim(self) -> Job | None:
+        """Return the next job as running: highest priority, then the person who was served longest ago, then age."""
+        ...
+
+    def advance(self, job_id: str, progress: float, message: str) -> None:
+        """Keep how far a running job is."""
+        ...
+
+    def finish(self, job_id: str, result: Mapping[str, str]) -> Job:
+        """Keep that a running job succeeded, and return it."""
+        ...
+
+    def fail(self, job_id: str, problem: Problem) -> Job:
+        """Keep that a running job failed, and return it."""
+        ...
+
+    def cancel(self, job_id: str) -> Job:
+        """Keep that a queued or running job was cancelled, and return it; StateError where it has ended."""
+        ...
+
+    def recover(self, problem: Problem, most_attempts: int = 2) -> None:
+        """Put running jobs back into the queue after a crash; those begun `most_attempts` times fail with `problem`."""
+        ...
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who may sign in."""
+
+    name: str
+    role: Role
+    made_at: datetime
+
+
+class UserStore(Protocol):
+    """Who may sign in, by token; only digests of tokens are kept."""
+
+    def add(self, name: str, role: Role) -> str:
+        """Add a person, or give a known one a new role and token, and return the token: it is shown only once."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Let nobody sign in by this name; raises NotFound."""
+        ...
+
+    def all(self) -> tuple[User, ...]:
+        """Return everybody, sorted by name."""
+        ...
+
+    def by_token(self, token: str) -> Person | None:
+        """Return whose token this is; compared in constant time."""
+        ...
