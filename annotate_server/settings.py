@@ -37,6 +37,25 @@ class Settings(BaseSettings):
     reader_memory_bytes: int = Field(
         8 << 30, ge=1 << 28, description="Address space, in bytes, of the process that parses files."
     )
+    volume_cache_bytes: int = Field(
+        32 << 30, ge=1 << 28, description="Disk, in bytes, for volumes that were read; made again when needed."
+    )
+    upload_bytes: int = Field(2 << 30, ge=1 << 20, description="Largest file, in bytes, that may be uploaded.")
+    lease_s: float = Field(
+        120.0,
+        ge=1.0,
+        le=86_400.0,
+        description="Seconds without a sign of life after which a case is given free.",
+    )
+    rescan_s: float = Field(
+        300.0, ge=1.0, description="Seconds between two looks at the studies for new and vanished files."
+    )
+    drain_s: float = Field(
+        20.0, ge=0.0, le=600.0, description="Seconds that work in progress is given when the server is asked to stop."
+    )
+    most_waiting: int = Field(
+        32, ge=1, le=10_000, description="Prompts that may wait in line; who comes then is told to come back."
+    )
 
     @classmethod
     def settings_customise_sources(

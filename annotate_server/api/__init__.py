@@ -1,1 +1,1 @@
-"""The doors: HTTP in, workflows called, HTTP out. They decide nothing."""
+"""The HTTP door: routes over the workflows; it decides nothing and knows no store, backend or job."""

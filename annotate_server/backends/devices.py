@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,13 +44,18 @@ def usable_cores() -> int:
 
 def cards() -> tuple[str, ...]:
     """Return the name of every CUDA device that torch can use; none without torch."""
-    if find_spec("torch") is None:
+    if find_spec("torch") is None or not _may_have_card():
         return ()
     import torch  # noqa: PLC0415  a second and 200 MB, for who asks about a card only
 
     if not torch.cuda.is_available():
         return ()
     return tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+
+
+def _may_have_card() -> bool:
+    """Say whether asking torch can be worth it: Linux shows a card as a device file (`dxg` under Windows)."""
+    return sys.platform != "linux" or any(any(Path("/dev").glob(name)) for name in ("nvidia*", "nvhost*", "dxg", "kfd"))
 
 
 def chosen_device(setting: str) -> str:

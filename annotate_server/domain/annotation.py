@@ -68,7 +68,8 @@ class Session:
     `interactions` are all that happened and were not given up; the first `applied` of them are in force, the rest are
     undone and can be redone until something new is done. `revision` counts every change of the draft, undo and redo
     too, and never goes back. `start` is what the draft began as: None for an empty one on `geometry`. `segments` are
-    those of the draft as it stands, `locked` the indices that nothing may change.
+    those of the draft as it stands, `locked` the indices that nothing may change. `layer` says which layer of `parent`
+    is corrected; the others go into the next label as they are.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Session:
     segments: tuple[Segment, ...] = ()
     locked: frozenset[int] = frozenset()
     parent: str | None = None
+    layer: int = 0
     model_version: str | None = None
     opened_at: datetime | None = None
     lease_until: datetime | None = None

@@ -11,7 +11,7 @@ from annotate_server.domain.job import Job
 from annotate_server.domain.labelmap import Segment
 from annotate_server.domain.model import Prediction
 from annotate_server.domain.prompt import Prompt
-from annotate_server.domain.stored import VolumeFacts
+from annotate_server.domain.stored import StoredLayer, VolumeFacts
 from annotate_server.domain.volume import Modality
 
 
@@ -64,6 +64,25 @@ class Answered:
 
     prediction: Prediction
     model_version: str = ""
+
+
+@dataclass(frozen=True)
+class DraftOrder:
+    """A model's whole draft of a volume: what a job of the kind `draft` asks a worker for."""
+
+    model: str
+    volume: VolumePlace
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A whole draft as a worker has put it into the store: no voxels, only where they are and who made them."""
+
+    model: str
+    version: str
+    layer: StoredLayer
+    facts: VolumeFacts
+    notes: tuple[str, ...] = ()
 
 
 class Compute(Protocol):

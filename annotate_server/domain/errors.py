@@ -174,6 +174,16 @@ class LockedSegment(StateError):
 class CaseTaken(StateError):
     """Somebody works on this case already."""
 
+    person: str | None = None
+    session: str | None = None
+
+    @classmethod
+    def by(cls, person: str, session: str) -> "CaseTaken":
+        """Return the error for a case on which a person has a live session."""
+        error = cls(f"{person} is working on this case in session {session}", remedy="Take another.")
+        error.person, error.session = person, session
+        return error
+
 
 class StaleRevision(StateError):
     """The draft has changed since."""

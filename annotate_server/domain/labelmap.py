@@ -10,6 +10,8 @@ from annotate_server.domain.errors import InvalidLabelmap
 from annotate_server.domain.geometry import Box, Geometry
 
 Colour = tuple[int, int, int]
+LabelVoxels = NDArray[np.uint8] | NDArray[np.uint16]
+"""(k, j, i): 0 is background, every other value the index of a segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,17 @@ class Labelmap:
             raise InvalidLabelmap(f"the voxels hold {sorted(unknown)}, for which there is no segment")
         self.voxels.flags.writeable = False
 
+    @classmethod
+    def unscanned(cls, voxels: LabelVoxels, geometry: Geometry, segments: tuple[Segment, ...]) -> "Labelmap":
+        """Return a labelmap over voxels that were checked before: a look at every one of them is saved."""
+        if voxels.shape != geometry.shape:
+            raise InvalidLabelmap(f"the labelmap has the shape {voxels.shape}, its volume {geometry.shape}")
+        labelmap = object.__new__(cls)
+        for name, value in (("voxels", voxels), ("geometry", geometry), ("segments", segments)):
+            object.__setattr__(labelmap, name, value)
+        voxels.flags.writeable = False
+        return labelmap
+
     def segment(self, name: str) -> Segment:
         """Return the segment of a name."""
         for segment in self.segments:
@@ -95,8 +108,17 @@ def present_indices(voxels: NDArray[np.uint8] | NDArray[np.uint16]) -> set[int]:
     """Return the values above 0 that occur, counted slice by slice: no copy of the whole volume is made."""
     seen = np.zeros(int(np.iinfo(voxels.dtype).max) + 1, dtype=np.bool_)
     for plane in voxels:
-        seen[plane] = True
+        seen[_without_repeats(plane)] = True
     return {int(value) for value in np.flatnonzero(seen) if value}
+
+
+def _without_repeats(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return values among which every value of a slice is: most words of eight bytes are as the word before them."""
+    if plane.nbytes % 8 or not plane.flags.c_contiguous or plane.size == 0:
+        return plane
+    words = plane.reshape(-1).view(np.uint64)
+    first = np.concatenate(([True], words[1:] != words[:-1]))
+    return words[first].view(plane.dtype)
 
 
 def check_segments(segments: Iterable[Segment]) -> None:

@@ -102,6 +102,18 @@ class VolumeReader(Protocol):
         ...
 
 
+class VolumeCache(Protocol):
+    """Volumes that were read before, by the digest of their voxels; any of them may be gone at any time."""
+
+    def get(self, digest: str) -> Volume | None:
+        """Return the volume, voxels mapped read-only; None where it is not there."""
+        ...
+
+    def put(self, volume: Volume) -> None:
+        """Keep a volume; StorageFailed where the disk refuses."""
+        ...
+
+
 class StudySource(Protocol):
     """Where volumes come from: a folder, a file, an archive."""
 

@@ -14,7 +14,9 @@ from typing import Protocol
 from annotate_server.domain.annotation import Label, LabelState, Session
 from annotate_server.domain.case import Case
 from annotate_server.domain.errors import Problem
-from annotate_server.domain.job import Job, JobState
+from annotate_server.domain.geometry import Shape
+from annotate_server.domain.job import Job, JobState, Priority
+from annotate_server.domain.labelmap import LabelVoxels
 from annotate_server.domain.person import Person, Role
 from annotate_server.domain.project import CaseStatus, Project, WorkItem
 from annotate_server.domain.stored import KnownCase, StoredPrediction, VolumeFacts
@@ -48,6 +50,22 @@ class AddedBlob(Protocol):
     sha256: str
 
 
+class DraftFiles(Protocol):
+    """The drafts of open sessions, each a file of raw voxels that workers may map."""
+
+    def path(self, session_id: str) -> Path:
+        """Return where a session's draft lies."""
+        ...
+
+    def make(self, session_id: str, shape: Shape, dtype: str) -> LabelVoxels:
+        """Return an empty draft (k, j, i), mapped for writing; NoSpace where the disk is full."""
+        ...
+
+    def remove(self, session_id: str) -> None:
+        """Remove a draft."""
+        ...
+
+
 class CaseStore(Protocol):
     """The cases that the server knows."""
 
@@ -73,6 +91,18 @@ class CaseStore(Protocol):
 
     def keep_only(self, present: Iterable[str]) -> None:
         """Mark every case that is neither among `present` nor uploaded as missing, the others as there."""
+        ...
+
+
+class Identities(Protocol):
+    """Digests of voxels by the fingerprint of their files: what is forgotten is only read again."""
+
+    def digest(self, fingerprint: str) -> str | None:
+        """Return the digest of the voxels of files with this fingerprint."""
+        ...
+
+    def remember(self, fingerprint: str, digest: str) -> None:
+        """Keep a digest."""
         ...
 
 
@@ -238,6 +268,14 @@ class JobQueue(Protocol):
 
     def cancel(self, job_id: str) -> Job:
         """Keep that a queued or running job was cancelled, and return it; StateError where it has ended."""
+        ...
+
+    def put_back(self, job_id: str, *, counts: bool = True) -> Job:
+        """Put a running job back into the queue and return it; where not `counts`, this attempt is forgotten."""
+        ...
+
+    def has_waiting(self, priority: Priority) -> bool:
+        """Say whether a job of at least this priority is queued."""
         ...
 
     def recover(self, problem: Problem, most_attempts: int = 2) -> None:

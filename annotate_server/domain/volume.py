@@ -85,6 +85,11 @@ class Volume:
         state.update(values.view(np.uint8).data)
         return state.hexdigest()
 
+    def known_as(self, digest: str) -> "Volume":
+        """Return the volume itself, taking its digest from who computed it before: it is not computed again."""
+        self.__dict__["digest"] = digest
+        return self
+
     def cropped(self, box: Box) -> "Volume":
         """Return the block of the volume; a view, nothing is copied."""
         return Volume(

@@ -2,8 +2,6 @@
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 import highdicom as hd
 from pydicom.dataset import Dataset
@@ -13,28 +11,12 @@ from pydicom.sr.coding import Code
 from annotate_server.domain.errors import InvalidLabelmap
 from annotate_server.domain.labelmap import ANATOMICAL_STRUCTURE, TISSUE, CodedConcept, Colour, Segment
 from annotate_server.imaging.dicom_values import count, items, text
+from annotate_server.imaging.labelmap_orders import Algorithm, AlgorithmKind
 
 _LONGEST_LABEL = 64
 
 
-class AlgorithmKind(StrEnum):
-    """How much of a segment a machine drew (DICOM Segment Algorithm Type)."""
-
-    AUTOMATIC = "AUTOMATIC"
-    SEMIAUTOMATIC = "SEMIAUTOMATIC"
-    MANUAL = "MANUAL"
-
-
-@dataclass(frozen=True)
-class SegAlgorithm:
-    """What drew the segments: a model's name and version."""
-
-    name: str
-    version: str
-    kind: AlgorithmKind = AlgorithmKind.AUTOMATIC
-
-
-def described(segment: Segment, number: int, algorithm: SegAlgorithm) -> hd.seg.SegmentDescription:
+def described(segment: Segment, number: int, algorithm: Algorithm) -> hd.seg.SegmentDescription:
     """Return the description of a segment; one without a code is a tissue."""
     kind, category = (segment.kind, segment.category) if segment.kind else (TISSUE, TISSUE)
     description = hd.seg.SegmentDescription(
@@ -54,7 +36,7 @@ def described(segment: Segment, number: int, algorithm: SegAlgorithm) -> hd.seg.
     return description
 
 
-def _identified(algorithm: SegAlgorithm) -> hd.AlgorithmIdentificationSequence:
+def _identified(algorithm: Algorithm) -> hd.AlgorithmIdentificationSequence:
     return hd.AlgorithmIdentificationSequence(
         name=algorithm.name[:_LONGEST_LABEL],
         family=codes.cid7162.ArtificialIntelligence,

@@ -20,9 +20,10 @@ from annotate_server.domain.labelmap import Labelmap, Segment
 from annotate_server.imaging.dicom_header import as_unreadable
 from annotate_server.imaging.dicom_listing import readable_part
 from annotate_server.imaging.dicom_parts import Part
-from annotate_server.imaging.dicom_seg_segments import SegAlgorithm, described
+from annotate_server.imaging.dicom_seg_segments import described
 from annotate_server.imaging.dicom_shear import sheared_back
 from annotate_server.imaging.dicom_slices import Slice
+from annotate_server.imaging.labelmap_orders import Algorithm
 
 Labels = NDArray[Any]
 
@@ -36,10 +37,11 @@ _MAY_BE_EMPTY = (
 """What a DICOM object must have and may leave empty; files that were made anonymous lack it."""
 
 
-def write_seg(labelmap: Labelmap, stored: StoredVolume, path: Path, algorithm: SegAlgorithm) -> None:
-    """Write a labelmap on the grid of a DICOM series as one BINARY SEG instance at `path`.
+def write_seg(labelmap: Labelmap | Sequence[Labelmap], stored: StoredVolume, path: Path, algorithm: Algorithm) -> None:
+    """Write a labelmap, or layers of one, on the grid of a DICOM series as one BINARY SEG instance at `path`.
 
-    Segments are numbered from 1 in the order of their indices; slices without any are left out. The frames lie on the
+    Segments are numbered from 1 in the order of their layers and indices, and may overlap; slices without any are left
+    out. The frames lie on the
     slices as they were taken, also where the volume had the tilt of the gantry taken out. Raises InvalidLabelmap where
     the labelmap does not lie on the series, UnsupportedInput where a SEG cannot refer to it.
     """
@@ -48,13 +50,17 @@ def write_seg(labelmap: Labelmap, stored: StoredVolume, path: Path, algorithm: S
     part, grid = readable_part(stored)
     with about(stored.key), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is odd in the source was judged when it was read
-        if not labelmap.geometry.matches(grid.geometry):
+        layers = (labelmap,) if isinstance(labelmap, Labelmap) else tuple(labelmap)
+        if not all(layer.geometry.matches(grid.geometry) for layer in layers):
             raise InvalidLabelmap("the labelmap does not lie on the grid of the series")
         sources, numbers = _sources(part, grid.geometry.spacing_mm[0])
-        segments = tuple(sorted(labelmap.segments, key=lambda segment: segment.index))
-        labels = _renumbered(labelmap, segments)
+        ordered = [tuple(sorted(layer.segments, key=lambda segment: segment.index)) for layer in layers]
+        planes = [_renumbered(layer, own) for layer, own in zip(layers, ordered, strict=True)]
         if grid.shifts is not None:
-            labels = sheared_back(labels, grid.shifts, (part.header.rows, part.header.columns))
+            size = (part.header.rows, part.header.columns)
+            planes = [sheared_back(labels, grid.shifts, size) for labels in planes]
+        segments = tuple(segment for own in ordered for segment in own)
+        labels = planes[0] if len(layers) == 1 else _apart(planes, [len(own) for own in ordered])
         seg = _segmentation(sources, labels, segments, algorithm)
         if numbers is not None:
             _name_source_frames(seg, numbers)
@@ -71,11 +77,17 @@ def _renumbered(labelmap: Labelmap, segments: Sequence[Segment]) -> Labels:
     return table[labelmap.voxels]
 
 
+def _apart(layers: Sequence[Labels], counts: Sequence[int]) -> Labels:
+    """Return the segments of several layers, each numbered from 1, beside each other: (k, j, i, segment), 0 or 1."""
+    planes = [labels == number for labels, count in zip(layers, counts, strict=True) for number in range(1, count + 1)]
+    return np.stack(planes, axis=-1).astype(np.uint8)
+
+
 def _segmentation(
     sources: Sequence[Dataset],
     labels: Labels,
     segments: Sequence[Segment],
-    algorithm: SegAlgorithm,
+    algorithm: Algorithm,
 ) -> hd.seg.Segmentation:
     return hd.seg.Segmentation(
         source_images=sources,

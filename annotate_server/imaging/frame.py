@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from annotate_server.domain.errors import AnnotateError, InvalidRequest
 from annotate_server.domain.geometry import Box, Shape
-from annotate_server.domain.labelmap import Segment
+from annotate_server.domain.labelmap import LabelVoxels, Segment
 from annotate_server.imaging.segment_json import segment_as_json, segment_of_json
 
 MEDIA_TYPE = "application/x-annotate-frame"
@@ -24,7 +23,6 @@ MAGIC = b"ANF1"
 _LENGTH = struct.Struct("<I")
 _MOST_HEADER_BYTES = 4 << 20
 _DTYPES: Mapping[str, np.dtype[np.uint8] | np.dtype[np.uint16]] = {"uint8": np.dtype("u1"), "uint16": np.dtype("<u2")}
-Voxels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Frame:
     session_id: str
     revision: int
     box: Box
-    voxels: Voxels
+    voxels: LabelVoxels
     geometry: str
     segments: tuple[Segment, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -83,7 +81,7 @@ def decode_frame(content: bytes) -> Frame:
             session_id=str(header.get("session", "")),
             revision=_whole(header["revision"]),
             box=box,
-            voxels=cast("Voxels", np.frombuffer(voxels, dtype).reshape(box.shape)),
+            voxels=cast("LabelVoxels", np.frombuffer(voxels, dtype).reshape(box.shape)),
             geometry=str(header.get("geometry", "")),
             segments=None if segments is None else tuple(segment_of_json(each) for each in segments),
             notes=tuple(str(note) for note in header.get("notes", ())),

@@ -24,7 +24,7 @@ from annotate_server.imaging.wire import pack, unpack
 def main(arguments: list[str]) -> None:
     """Serve until the caller is gone; `arguments` are the numbers of the socket and the lifeline."""
     connection, lifeline = (int(number) for number in arguments)
-    _die_with_caller(lifeline)
+    die_with_caller(lifeline)
     channel = Channel(socket.socket(fileno=connection))
     try:
         setup = unpack(channel.receive())
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
         return
 
 
-def _die_with_caller(lifeline: int) -> None:
+def die_with_caller(lifeline: int) -> None:
     """Let the kernel end this process, whatever it is doing, when the other end of a pipe closes.
 
     A signal to the owner of the descriptor (F_SETOWN, O_ASYNC) needs no thread and no interpreter lock; the death

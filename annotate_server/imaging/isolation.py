@@ -41,6 +41,7 @@ FUNCTIONS: Mapping[str, str] = {
     "read nrrd": "annotate_server.imaging.nrrd:read_nrrd",
     "read labelmap": "annotate_server.imaging.label_reading:read_labelmap_from",
     "write labelmap": "annotate_server.imaging.label_writing:write_labelmap_from",
+    "write stored labels": "annotate_server.imaging.label_writing:write_stored_labels",
     "identify": "annotate_server.imaging.file_kind:identify",
     "dicom header": "annotate_server.imaging.dicom_header:read_header",
 }

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from annotate_server.domain.errors import InvalidLabelmap
 from annotate_server.domain.geometry import Box, Geometry
-from annotate_server.domain.labelmap import Labelmap, Segment, labelmap_dtype, present_indices
+from annotate_server.domain.labelmap import Labelmap, LabelVoxels, Segment, labelmap_dtype, present_indices
 from annotate_server.imaging.spatial import turned_like
 from annotate_server.imaging.unnamed_segments import unnamed_segment, unused_name
-
-LabelVoxels = NDArray[np.uint8] | NDArray[np.uint16]
 
 TOLERANCE_VOXELS = 0.05
 """How far a labelmap's voxel may lie from the volume's: tools write spacings with four digits, which adds up to a few

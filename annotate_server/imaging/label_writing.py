@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from annotate_server.domain.errors import InvalidLabelmap, UnsupportedInput, about
-from annotate_server.imaging.labelmap_orders import LabelmapFormat, LabelmapWriting
+from annotate_server.domain.labelmap import Labelmap, LabelVoxels, labelmap_dtype
+from annotate_server.imaging.labelmap_orders import LabelmapFormat, LabelmapWriting, StoredWriting
+from annotate_server.imaging.layer_file import read_layer_into
 from annotate_server.imaging.nifti_labels import write_nifti_labels
-from annotate_server.imaging.seg_nrrd import write_seg_nrrd
+from annotate_server.imaging.seg_nrrd_writing import write_seg_nrrd
 from annotate_server.imaging.whole_file import whole_file
 
 
@@ -13,11 +17,11 @@ def write_labelmap_from(writing: LabelmapWriting) -> None:
     """Write a labelmap; see `labelmap_files.write_labelmap`."""
     if not writing.layers:
         raise InvalidLabelmap("there is no labelmap to write", source=str(writing.path))
-    if writing.kind is not LabelmapFormat.NRRD and len(writing.layers) > 1:
+    if writing.kind is LabelmapFormat.NIFTI and len(writing.layers) > 1:
         raise InvalidLabelmap(
             f"its segments overlap ({len(writing.layers)} layers), which {writing.kind} cannot hold",
             source=str(writing.path),
-            remedy="Write NRRD instead.",
+            remedy="Write NRRD or DICOM SEG instead.",
         )
     with about(str(writing.path)), whole_file(writing.path) as temporary:
         match writing.kind:
@@ -29,11 +33,20 @@ def write_labelmap_from(writing: LabelmapWriting) -> None:
                 _write_dicom_seg(writing, temporary)
 
 
+def write_stored_labels(writing: StoredWriting) -> None:
+    """Write layers of the store to a file: the process that stores labels need not load their voxels."""
+    layers = []
+    for path, stored in zip(writing.paths, writing.layers, strict=True):
+        voxels: LabelVoxels = np.empty(stored.geometry.shape, labelmap_dtype(stored.segments))
+        read_layer_into(path, voxels)
+        layers.append(Labelmap(voxels, stored.geometry, stored.segments))
+    write_labelmap_from(LabelmapWriting(tuple(layers), writing.path, writing.kind, writing.source, writing.algorithm))
+
+
 def _write_dicom_seg(writing: LabelmapWriting, temporary: Path) -> None:
     """Write a DICOM SEG of the series that was drawn on."""
-    from annotate_server.imaging.dicom_seg import SegAlgorithm, write_seg  # noqa: PLC0415  loads highdicom
+    from annotate_server.imaging.dicom_seg import write_seg  # noqa: PLC0415  loads highdicom
 
     if writing.source is None:
         raise UnsupportedInput("a DICOM SEG needs the DICOM series that it refers to", remedy="Write NIfTI or NRRD.")
-    algorithm = SegAlgorithm(writing.algorithm.name, writing.algorithm.version)
-    write_seg(writing.layers[0], writing.source, temporary, algorithm)
+    write_seg(writing.layers, writing.source, temporary, writing.algorithm)

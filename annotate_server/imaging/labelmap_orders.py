@@ -7,6 +7,7 @@ from pathlib import Path
 from annotate_server.domain.case import StoredVolume
 from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Labelmap
+from annotate_server.domain.stored import StoredLayer
 from annotate_server.imaging.wire import sendable
 
 
@@ -20,12 +21,22 @@ class LabelmapFormat(StrEnum):
 
 
 @sendable
+class AlgorithmKind(StrEnum):
+    """How much of a segment a machine drew (DICOM Segment Algorithm Type)."""
+
+    AUTOMATIC = "AUTOMATIC"
+    SEMIAUTOMATIC = "SEMIAUTOMATIC"
+    MANUAL = "MANUAL"
+
+
+@sendable
 @dataclass(frozen=True)
 class Algorithm:
-    """What drew a labelmap: a model's name and version, for the formats that keep it."""
+    """What drew a labelmap: a model's name and version, for the formats that keep it, and how much of it."""
 
     name: str
     version: str
+    kind: AlgorithmKind = AlgorithmKind.AUTOMATIC
 
 
 PLAIN = Algorithm("annotate-server", "unknown")
@@ -38,6 +49,19 @@ class LabelmapPlace:
 
     path: Path
     geometry: Geometry
+
+
+@sendable
+@dataclass(frozen=True)
+class StoredWriting:
+    """Layers of the store that shall be written to a file: where each lies (`paths`), and what it is."""
+
+    paths: tuple[Path, ...]
+    layers: tuple[StoredLayer, ...]
+    path: Path
+    kind: LabelmapFormat
+    source: StoredVolume | None
+    algorithm: Algorithm
 
 
 @sendable

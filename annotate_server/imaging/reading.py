@@ -18,6 +18,7 @@ from annotate_server.imaging.labelmap_orders import (
     LabelmapFormat,
     LabelmapPlace,
     LabelmapWriting,
+    StoredWriting,
 )
 
 __all__ = ["IsolatedReader", "identify", "read_volume"]
@@ -68,3 +69,9 @@ class IsolatedReader:
         writing = LabelmapWriting((labelmap,), path, kind, source, algorithm)
         allowed = 10 * allowance_s(source.files if source else ())
         self.isolated.call("write labelmap", writing, allowance_s=allowed, source=str(path))
+
+    def write_stored(self, writing: StoredWriting) -> None:
+        """Write layers of the store to a file; their voxels are not loaded in this process."""
+        size = sum(path.stat().st_size for path in writing.paths)
+        allowed = 10 * allowance_s(writing.source.files if writing.source else ()) + size / 1e5
+        self.isolated.call("write stored labels", writing, allowance_s=allowed, source=writing.path.name)

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
@@ -16,7 +17,19 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate_server.domain import annotation, case, errors, geometry, labelmap, volume
+from annotate_server.domain import (
+    annotation,
+    case,
+    compute,
+    errors,
+    geometry,
+    helper,
+    labelmap,
+    model,
+    prompt,
+    stored,
+    volume,
+)
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -27,15 +40,34 @@ SENDABLE: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         annotation.LabelState,
+        case.Case,
         case.Format,
         case.PatientKey,
         case.StoredVolume,
+        compute.Answered,
+        compute.DraftOrder,
+        compute.DraftPlace,
+        compute.Drafted,
+        compute.HelpOrder,
+        compute.PromptOrder,
+        compute.VolumePlace,
         errors.Problem,
         geometry.Box,
         geometry.Geometry,
+        helper.Combination,
+        helper.HelperKind,
+        helper.HelperOrder,
+        helper.IslandRule,
         labelmap.CodedConcept,
         labelmap.Labelmap,
         labelmap.Segment,
+        model.Prediction,
+        prompt.Prompt,
+        prompt.PromptKind,
+        stored.KnownCase,
+        stored.StoredLayer,
+        stored.StoredPrediction,
+        stored.VolumeFacts,
         volume.Acquisition,
         volume.Modality,
         volume.Volume,
@@ -44,7 +76,13 @@ SENDABLE: dict[str, type] = {
 
 
 def sendable(kind: type[Sendable]) -> type[Sendable]:
-    """Allow a frozen dataclass or an enum of an imaging module to cross; use it as a decorator."""
+    """Allow a frozen dataclass or an enum of another module to cross; use it as a decorator.
+
+    Names must differ: the other side finds a class by its name alone.
+    """
+    known = SENDABLE.setdefault(kind.__name__, kind)
+    if (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
+        raise ValueError(f"{known.__module__} already sends a {kind.__name__}")
     SENDABLE[kind.__name__] = kind
     return kind
 
@@ -97,6 +135,10 @@ def _encode(value: object, files: list[BinaryIO], scratch: Path | None) -> objec
             return value.item()
         case Path():
             return {"$": "Path", "value": str(value)}
+        case datetime():
+            return {"$": "datetime", "value": value.isoformat()}
+        case frozenset():
+            return {"$": "set", "value": [_encode(item, files, scratch) for item in value]}
         case np.ndarray():
             files.append(_stored(value, scratch))
             return {"$": "array", "value": len(files) - 1}
@@ -122,16 +164,20 @@ def _decode(encoded: object, files: Sequence[BinaryIO]) -> object:
         return encoded
     kind, value = encoded["$"], encoded["value"]
     if kind == "array":
-        return _mapped(files[value])
+        return mapped(files[value])
     if kind == "map":
         return {_decode(key, files): _decode(part, files) for key, part in value}
     return _built(kind, _decode(value, files))
 
 
 def _built(kind: str, parts: object) -> object:
-    """Return a path or a value of a sendable class."""
+    """Return a path, a time, a set or a value of a sendable class."""
     if kind == "Path":
         return Path(str(parts))
+    if kind == "datetime":
+        return datetime.fromisoformat(str(parts))
+    if kind == "set":
+        return frozenset(cast("tuple[object, ...]", parts))
     return SENDABLE[kind](**parts) if isinstance(parts, dict) else SENDABLE[kind](parts)
 
 
@@ -151,8 +197,11 @@ def _stored(array: NDArray[np.generic], scratch: Path | None) -> BinaryIO:
     return file
 
 
-def _mapped(file: BinaryIO) -> NDArray[np.generic]:
-    """Return the array of a file, mapped read-only."""
+def mapped(file: BinaryIO) -> NDArray[np.generic]:
+    """Return the array of an open .npy file, mapped read-only; the file may be closed then.
+
+    Raises ValueError for what `numpy.lib.format.write_array` has not written whole, or not from plain numbers.
+    """
     file.seek(0)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("not an array that this program wrote")
@@ -161,5 +210,5 @@ def _mapped(file: BinaryIO) -> NDArray[np.generic]:
         raise ValueError("not an array that this program wrote")
     if 0 in shape:
         return np.empty(shape, dtype)
-    mapped = np.memmap(file, dtype=dtype, mode="r", offset=file.tell(), shape=shape)
-    return mapped.view(np.ndarray)
+    pages = np.memmap(file, dtype=dtype, mode="r", offset=file.tell(), shape=shape)
+    return pages.view(np.ndarray)

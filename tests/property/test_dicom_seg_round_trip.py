@@ -13,8 +13,9 @@ from hypothesis.extra.numpy import arrays
 from annotate_server.domain.labelmap import CodedConcept, Labelmap, Segment
 from annotate_server.imaging.dicom_header import read_header
 from annotate_server.imaging.dicom_listing import stored_volumes
-from annotate_server.imaging.dicom_seg import SegAlgorithm, read_seg, write_seg
+from annotate_server.imaging.dicom_seg import read_seg, write_seg
 from annotate_server.imaging.dicom_series import read_series
+from annotate_server.imaging.labelmap_orders import Algorithm
 
 colours = st.tuples(*[st.integers(0, 255)] * 3)
 shapes = st.tuples(st.integers(2, 5), st.integers(3, 9), st.integers(3, 11)).filter(lambda shape: len(set(shape)) == 3)
@@ -40,7 +41,7 @@ def test_a_labelmap_survives_a_seg(content: tuple[np.ndarray, tuple[Segment, ...
         (stored,) = stored_volumes([read_header(path) for path in paths], "case")
         geometry = read_series(stored).geometry
         labels = Labelmap(voxels, geometry, segments)
-        write_seg(labels, stored, folder / "seg.dcm", SegAlgorithm("model", "1"))
+        write_seg(labels, stored, folder / "seg.dcm", Algorithm("model", "1"))
         (back,) = read_seg(folder / "seg.dcm", geometry)
     np.testing.assert_array_equal(back.voxels, labels.voxels)
     assert back.segments == labels.segments

@@ -15,13 +15,14 @@ from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import CodedConcept, Labelmap, Segment
 from annotate_server.imaging.dicom_header import read_header
 from annotate_server.imaging.dicom_listing import stored_volumes
-from annotate_server.imaging.dicom_seg import SegAlgorithm, read_seg, write_seg
+from annotate_server.imaging.dicom_seg import read_seg, write_seg
 from annotate_server.imaging.dicom_series import read_series
+from annotate_server.imaging.labelmap_orders import Algorithm
 
 pytestmark = pytest.mark.real_data
 
 DCMQI = "11_dicom_seg_sr_rtstruct/dcmqi/segmentations"
-MODEL = SegAlgorithm("abdomen_ct", "0123456789ab")
+MODEL = Algorithm("abdomen_ct", "0123456789ab")
 
 
 def volume(folder: Path) -> tuple[StoredVolume, Geometry]:

@@ -1,1 +1,1 @@
-"""The native API, version 1."""
+"""Version 1 of the HTTP interface: one small module a noun."""

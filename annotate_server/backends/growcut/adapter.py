@@ -5,15 +5,16 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from annotate_server.backends.growcut.fingerprint import fingerprint
 from annotate_server.backends.growcut.flood import flood
-from annotate_server.backends.growcut.fold import after
-from annotate_server.backends.growcut.grid import bounds
+from annotate_server.backends.growcut.fold import NOWHERE, after, both
+from annotate_server.backends.growcut.grid import Grid, bounds
 from annotate_server.backends.growcut.memory import Key, Memory, Packed
 from annotate_server.backends.growcut.parameters import GrowCutParameters, read_parameters
 from annotate_server.backends.growcut.relax import relaxed
 from annotate_server.backends.growcut.stroke import Scene, is_outline
 from annotate_server.domain.errors import InvalidLabelmap, InvalidPrompt, NotMadeFor
-from annotate_server.domain.geometry import Box
+from annotate_server.domain.geometry import Box, Geometry
 from annotate_server.domain.labelmap import Segment, labelmap_dtype
 from annotate_server.domain.model import ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import Control
@@ -64,29 +65,36 @@ class GrowCutModel:
         """
         volume = next(iter(volumes.values()))
         active, prompts = _question(volume, situation)
-        present, others = _draft(volume, situation, active)
+        labels = _draft(volume, situation)
         control.check()
         control.report(0.0, "Reading the prompts")
-        scene = Scene(volume.voxels, volume.geometry, others, self._parameters.working_cells, control)
-        result = self._answer(scene, Key(volume.digest, Packed.of(others).digest(), prompts), present)
-        result &= ~others
+        scene = Scene(volume.voxels, volume.geometry, labels, active.index, self._parameters.working_cells, control)
+        key = Key(volume.digest, fingerprint(labels, active.index), prompts)
+        result = scene.present(Box.whole(volume.geometry.shape))
+        changed = self._answer(scene, key, result)
         control.report(1.0, "Done")
-        return _prediction(present, result, active)
+        return _prediction(scene, changed, result, active)
 
     def close(self) -> None:
         """Forget every answer."""
         self._memory.clear()
 
-    def _answer(self, scene: Scene, key: Key, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return the segment after the newest prompt; keep it where prompts alone have led to it."""
+    def _answer(self, scene: Scene, key: Key, segment: NDArray[np.bool_]) -> Box:
+        """Make of the segment the one after the newest prompt; return the box in which it may have changed.
+
+        The answer is kept where prompts alone have led to it.
+        """
         before = Key(key.volume, key.others, key.prompts[:-1])
-        own = self._is_own(scene, before, key.prompts[-1], present)
+        own = self._is_own(scene, before, key.prompts[-1], segment)
         if own and (known := self._memory.recall(key)):
-            return known.unpacked()
-        result = after(scene, key.prompts, present, own=own)
+            changed = bounds(segment) or NOWHERE
+            segment[changed.slices] = False
+            known.put_into(segment)
+            return both(changed, known.box or NOWHERE)
+        changed = _stepped(scene, key, segment, own=own)
         if own:
-            self._memory.keep(key, Packed.of(result & ~scene.others))
-        return result
+            self._memory.keep(key, Packed.of(segment))
+        return changed
 
     def _is_own(self, scene: Scene, before: Key, newest: Prompt, present: NDArray[np.bool_]) -> bool:
         """Say whether the segment is what the earlier prompts alone lead to.
@@ -97,20 +105,31 @@ class GrowCutModel:
             return not present.any()
         if is_outline(newest) and present.any():
             return self._led_to(scene, before) == Packed.of(present)
-        return self._memory.recall(before) == Packed.of(present)
+        known = self._memory.recall(before)
+        return known is not None and known == Packed.of(present)
 
     def _led_to(self, scene: Scene, key: Key) -> Packed:
         """Return what a list of prompts leads to from nothing, one after the other."""
         known = self._memory.recall(key)
         if known is not None:
             return known
-        present = np.zeros(scene.geometry.shape, np.bool_)
+        segment = np.zeros(scene.geometry.shape, np.bool_)
         for count in range(1, len(key.prompts) + 1):
             step = Key(key.volume, key.others, key.prompts[:count])
             known = self._memory.recall(step)
-            present = known.unpacked() if known else after(scene, step.prompts, present, own=True) & ~scene.others
-            self._memory.keep(step, Packed.of(present))
-        return Packed.of(present)
+            if known:
+                segment = known.unpacked()
+            else:
+                _stepped(scene, step, segment, own=True)
+            self._memory.keep(step, Packed.of(segment))
+        return Packed.of(segment)
+
+
+def _stepped(scene: Scene, key: Key, segment: NDArray[np.bool_], *, own: bool) -> Box:
+    """Let the newest prompt change the segment, in place, never beyond what is free; return where."""
+    changed = after(scene, key.prompts, segment, own=own)
+    segment[changed.slices] &= ~scene.others(changed)
+    return changed
 
 
 def _question(volume: Volume, situation: Situation) -> tuple[Segment, tuple[Prompt, ...]]:
@@ -127,20 +146,25 @@ def _question(volume: Volume, situation: Situation) -> tuple[Segment, tuple[Prom
     return situation.active, prompts
 
 
-def _draft(volume: Volume, situation: Situation, active: Segment) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the voxels of the active segment and those of all others, in the draft as it stands."""
-    shape = volume.geometry.shape
+def _draft(volume: Volume, situation: Situation) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
+    """Return the labels of the draft as it stands, None where there is none."""
     if situation.draft is None:
-        return np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        return None
     if not situation.draft.geometry.matches(volume.geometry):
         raise InvalidLabelmap("the draft lies on another grid than its volume")
-    present = situation.draft.voxels == active.index
-    return present, (situation.draft.voxels != 0) & ~present
+    return situation.draft.voxels
 
 
-def _prediction(present: NDArray[np.bool_], result: NDArray[np.bool_], active: Segment) -> Prediction:
-    box = bounds(present != result) or Box((0, 0, 0), (0, 0, 0))
-    labels = result[box.slices].astype(labelmap_dtype((active,))) * np.array(active.index, labelmap_dtype((active,)))
+def _prediction(scene: Scene, changed: Box, result: NDArray[np.bool_], active: Segment) -> Prediction:
+    """Return the segment in the smallest box of what really changed within `changed`."""
+    inner = bounds(scene.present(changed) != result[changed.slices])
+    if inner is None:
+        return Prediction(NOWHERE, np.zeros((0, 0, 0), labelmap_dtype((active,))), (active,))
+    a, b, c = changed.start
+    (k, j, i), (l, m, n) = inner.start, inner.stop
+    box = Box((a + k, b + j, c + i), (a + l, b + m, c + n))
+    labels = np.zeros(box.shape, labelmap_dtype((active,)))
+    labels[result[box.slices]] = active.index
     return Prediction(box, labels, (active,))
 
 
@@ -150,3 +174,10 @@ def _warm_up() -> None:
     seeds[0, 0, 0] = 1
     flood(np.zeros(seeds.shape, np.float32), seeds, (1.0, 1.0, 1.0))
     relaxed(np.zeros(seeds.shape, np.float32), seeds > 0, (1.0, 1.0, 1.0))
+    grid = Grid(Box.whole((2, 3, 4)), (1, 2, 2), Geometry.from_affine(np.eye(4), (2, 3, 4)))
+    for kind in (np.uint8, np.int16, np.uint16, np.float32):
+        grid.mean(seeds.astype(kind))
+    for labels in (seeds.copy(), seeds.astype(np.uint16)):
+        labels.flags.writeable = False
+        fingerprint(labels, 1)
+    bounds(seeds > 0)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from annotate_server.domain.geometry import Vector
+from annotate_server.imaging.distance import depth_mm
 
 _BINS = 64
 _SMOOTH_BINS = 1.5
@@ -57,14 +57,25 @@ def appearance(
     return Appearance(level, table[bins], noise_of(level), float(low), float(high))
 
 
-def of_segment(
-    intensity: NDArray[np.float32], segment: NDArray[np.bool_], spacing_mm: Vector, cell_mm: float
-) -> Appearance:
+@dataclass(frozen=True)
+class Depths:
+    """A segment of a grid (k, j, i): how deep (mm) each cell lies in it, and how far from it; 0 on the other side."""
+
+    segment: NDArray[np.bool_]
+    inside_mm: NDArray[np.float32]
+    outside_mm: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, segment: NDArray[np.bool_], spacing_mm: Vector) -> "Depths":
+        """Measure a segment."""
+        return cls(segment, depth_mm(segment, spacing_mm), depth_mm(~segment, spacing_mm))
+
+
+def of_segment(intensity: NDArray[np.float32], depths: Depths, spacing_mm: Vector, cell_mm: float) -> Appearance:
     """Learn the appearance from a segment as it stands: its core against a ring as wide as the core is deep."""
-    depth, distance = edt.edt(segment, anisotropy=spacing_mm), edt.edt(~segment, anisotropy=spacing_mm)
-    deepest = max(float(depth.max()), cell_mm)
-    core = segment & (depth > min(cell_mm, 0.5 * deepest))
-    ring = (distance > 0.5 * cell_mm) & (distance <= max(deepest, 3 * cell_mm))
+    deepest = max(float(depths.inside_mm.max()), cell_mm)
+    core = depths.segment & (depths.inside_mm > min(cell_mm, 0.5 * deepest))
+    ring = (depths.outside_mm > 0.5 * cell_mm) & (depths.outside_mm <= max(deepest, 3 * cell_mm))
     return appearance(intensity, core, ring, spacing_mm)
 
 

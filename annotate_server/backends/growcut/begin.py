@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from annotate_server.backends.growcut.appearance import of_segment
+from annotate_server.backends.growcut.appearance import Depths, of_segment
 from annotate_server.backends.growcut.define import grown_where_touched
 from annotate_server.backends.growcut.flood import BARRIER, FREE, flood
 from annotate_server.backends.growcut.grid import Grid
@@ -55,13 +55,13 @@ def begun(scene: Scene, stroke: Voxels) -> tuple[Box, NDArray[np.bool_]]:
         scene.control.check()
         grid = Grid.over(scene.geometry, box, scene.most_cells)
         intensity = scene.intensity(grid)
-        cells = _best_region(intensity, grid.cells(stroke), grid.occupied(scene.others), grid.spacing_mm)
+        cells = _best_region(intensity, grid.cells(stroke), grid.half_full(scene.others(grid.box)), grid.spacing_mm)
         larger = grown_where_touched(box, cells, scene.geometry) if grid.is_full else _grown(grid, cells, scene)
         if larger == box:
             break
         box = larger
-    segment = refined(cells, grid, scene, of_segment(intensity, cells, grid.spacing_mm, grid.cell_mm))
-    return grid.box, segment
+    looks = of_segment(intensity, Depths.of(cells, grid.spacing_mm), grid.spacing_mm, grid.cell_mm)
+    return grid.box, refined(cells, grid, scene, looks)
 
 
 def _grown(grid: Grid, cells: NDArray[np.bool_], scene: Scene) -> Box:

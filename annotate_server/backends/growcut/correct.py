@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cc3d
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,7 +70,7 @@ def corrected(
     values[change] = prompt.positive
     inside = ((stroke >= box.start) & (stroke < box.stop)).all(axis=1)
     values[tuple((stroke[inside] - box.start).T)] = prompt.positive
-    values &= ~scene.others[box.slices]
+    values &= ~scene.others(box)
     return box, values
 
 
@@ -138,10 +137,9 @@ def _scores(site: Site) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 def _evidence(site: Site) -> NDArray[np.float32]:
     """Return log odds for each cell to belong to the segment, as the segment stands: never against what it is."""
     cell = site.grid.cell_mm
-    inside = edt.edt(site.segment, anisotropy=site.grid.spacing_mm)
-    outside = edt.edt(~site.segment, anisotropy=site.grid.spacing_mm)
-    thick = max(float(inside.max()), cell)
-    depth = np.where(site.segment, inside - cell / 2, cell / 2 - outside)
+    depths = site.depths
+    thick = max(float(depths.inside_mm.max()), cell)
+    depth = np.where(site.segment, depths.inside_mm - cell / 2, cell / 2 - depths.outside_mm)
     odds = np.clip(depth / (cell + 0.3 * thick), -4.0, 4.0) + 0.6 * site.looks.log_odds
     sided: NDArray[np.float32] = np.where(site.segment, np.maximum(odds, 0.1), np.minimum(odds, -0.1))
     return sided.astype(np.float32)

@@ -93,7 +93,7 @@ def _within(scene: Scene, prompts: Sequence[Prompt], grid: Grid) -> NDArray[np.b
     seeds = np.zeros(grid.shape, np.uint8)
     seeds[evidence.log_odds > _SURE] = MINE
     seeds[evidence.log_odds < -_SURE] = OTHER
-    seeds[grid.occupied(scene.others)] = OTHER
+    seeds[grid.half_full(scene.others(grid.box))] = OTHER
     for prompt in prompts:
         if not is_outline(prompt):
             seeds[tuple(grid.cells(stroke_voxels(prompt, scene.geometry)).T)] = MINE if prompt.positive else OTHER

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate_server.backends.growcut.compiled import compiled
+from annotate_server.imaging.compiled import compiled
 
 FREE, BARRIER = 0, 255
 """Labels of a voxel that the flood may take, and of one that it goes around."""

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from annotate_server.domain.geometry import Box, Geometry, Shape, Vector
+from annotate_server.imaging.compiled import compiled
+from annotate_server.imaging.editing.occupied import box_of_value
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -59,28 +61,24 @@ class Grid:
         return self.factors == (1, 1, 1)
 
     def mean(self, voxels: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return the mean of each cell of an array (k, j, i) of the volume; what is not finite counts as the least."""
-        block = voxels[self.box.slices]
-        values = block.astype(np.float32)
-        if block.dtype.kind == "f" and not np.isfinite(values).all():
-            finite = values[np.isfinite(values)]
-            values = (
-                np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-                if finite.size == 0
-                else np.where(np.isfinite(values), values, finite.min())
-            )
+        """Return the mean of each cell of an array (k, j, i) of the volume; what is not finite counts as the least.
+
+        A cell that reaches beyond the block goes on there as at the block's face.
+        """
+        values = _finite(voxels[self.box.slices])
         if self.is_full:
-            return np.ascontiguousarray(values)
-        beyond = [(0, n * f - old) for n, f, old in zip(self.shape, self.factors, values.shape, strict=True)]
-        padded = np.pad(values, beyond, mode="edge")
-        k, j, i = self.shape
-        fk, fj, fi = self.factors
-        cells: NDArray[np.float32] = padded.reshape(k, fk, j, fj, i, fi).mean(axis=(1, 3, 5), dtype=np.float32)
-        return cells
+            return np.ascontiguousarray(values, np.float32)
+        return _means(values, self.factors, self.shape)
 
     def occupied(self, voxels: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the cells of which at least half is occupied, of an array (k, j, i) of the volume."""
-        return voxels[self.box.slices].copy() if self.is_full else self.mean(voxels) >= 0.5
+        return self.half_full(voxels[self.box.slices])
+
+    def half_full(self, block: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the cells of which at least half is occupied, of an array (k, j, i) of the block; a new array."""
+        if self.is_full:
+            return block.copy()
+        return 2.0 * _means(block.astype(np.uint8, order="C"), self.factors, self.shape) >= 1.0
 
     def cells(self, voxels: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the cells (n, 3) of voxels (n, 3) of the volume, in the same order, without those beyond the block."""
@@ -104,13 +102,44 @@ class Grid:
 
 def bounds(occupied: NDArray[np.bool_]) -> Box | None:
     """Return the smallest box that holds every voxel of an array (k, j, i), in one pass; None if there is none."""
-    slices = np.flatnonzero([plane.any() for plane in occupied])
-    if slices.size == 0:
-        return None
-    k, stop = int(slices[0]), int(slices[-1]) + 1
-    flat = np.logical_or.reduce(occupied[k:stop], axis=0)
-    inner = Box.around(flat[None])
-    return inner and Box((k, *inner.start[1:]), (stop, *inner.stop[1:]))
+    return box_of_value(occupied, 1)
+
+
+def _finite(block: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return intensities with what is not finite replaced by the least; a copy of a type that `_means` is compiled for.
+
+    Of the types of medical images these are nearly all: a new one would have the first prompt wait for the compiler.
+    """
+    if block.dtype.kind != "f":
+        kind = next((kind for kind in (np.uint8, np.int16) if np.can_cast(block.dtype, kind)), np.float64)
+        return block.astype(kind, order="C")
+    values = block.astype(np.float32, order="C")
+    finite = np.isfinite(values)
+    if not finite.all():
+        values[~finite] = values[finite].min() if finite.any() else 0.0
+    return values
+
+
+@compiled
+def _means(values: NDArray[np.generic], factors: Shape, shape: Shape) -> NDArray[np.float32]:
+    """Return the mean of each cell; summed exactly where the values are whole numbers."""
+    K, J, I = values.shape
+    sums = np.zeros(shape[1:], np.float64)
+    means = np.empty(shape, np.float32)
+    count = np.float32(factors[0] * factors[1] * factors[2])
+    for a in range(shape[0]):
+        sums[:] = 0.0
+        for k in range(a * factors[0], (a + 1) * factors[0]):
+            for b in range(shape[1]):
+                total = sums[b]
+                for j in range(b * factors[1], (b + 1) * factors[1]):
+                    row = values[min(k, K - 1), min(j, J - 1)]
+                    for c in range(shape[2]):
+                        first = c * factors[2]
+                        for i in range(first, first + factors[2]):
+                            total[c] += row[min(i, I - 1)]
+        means[a] = sums.astype(np.float32) / count
+    return means
 
 
 def stretched(

@@ -1,6 +1,5 @@
 """What prompts alone have led to: kept, so that a list of prompts need not be gone through again."""
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -14,10 +13,10 @@ from annotate_server.domain.prompt import Prompt
 
 @dataclass(frozen=True)
 class Key:
-    """The question: a volume by digest, the other segments by digest, and the prompts, oldest first."""
+    """The question: a volume by digest, the other segments by fingerprint, and the prompts, oldest first."""
 
     volume: str
-    others: str
+    others: int
     prompts: tuple[Prompt, ...]
 
 
@@ -37,18 +36,18 @@ class Packed:
         bits = np.packbits(segment[box.slices]).tobytes() if box else b""
         return cls((k, j, i), box, bits)
 
-    def unpacked(self) -> NDArray[np.bool_]:
-        """Return the voxels (k, j, i) of the whole volume."""
-        segment = np.zeros(self.shape, np.bool_)
+    def put_into(self, segment: NDArray[np.bool_]) -> None:
+        """Set the voxels in an array (k, j, i) of the whole volume that holds nothing yet."""
         if self.box:
             count = int(np.prod(self.box.shape))
             bits = np.unpackbits(np.frombuffer(self.bits, np.uint8), count=count)
             segment[self.box.slices] = bits.reshape(self.box.shape).astype(np.bool_)
-        return segment
 
-    def digest(self) -> str:
-        """Return the SHA-256 (hex) of the segment."""
-        return hashlib.sha256(repr((self.shape, self.box)).encode() + self.bits).hexdigest()
+    def unpacked(self) -> NDArray[np.bool_]:
+        """Return the voxels (k, j, i) of the whole volume."""
+        segment = np.zeros(self.shape, np.bool_)
+        self.put_into(segment)
+        return segment
 
 
 class Memory:

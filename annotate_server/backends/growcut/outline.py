@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -11,6 +10,7 @@ from scipy import ndimage
 from annotate_server.backends.growcut.grid import Grid
 from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.prompt import Prompt
+from annotate_server.imaging.distance import depth_mm
 from annotate_server.imaging.rasterise import Voxels, box_of, lasso_sheet
 
 GROW = 0.35
@@ -63,7 +63,7 @@ def outline_of(lasso: Prompt, geometry: Geometry) -> Outline:
     drawn = shrunk(enclosed)
     scale = (geometry.spacing_mm[across[0]], geometry.spacing_mm[across[1]])
     depth = _signed_depth(drawn, scale)[place] + GROW * min(scale)
-    steps = edt.edt(np.pad(drawn, 1))[1:-1, 1:-1][place]
+    steps = depth_mm(np.pad(drawn, 1), (1, 1))[1:-1, 1:-1][place]
     core = (steps > min(_CORE_VOXELS, 0.5 * float(steps.max()))) & (sheet.depth_mm > 0)
     return Outline(sheet.voxels, sheet.axis, depth.astype(np.float32), core, sheet.depth_mm < 0)
 
@@ -112,7 +112,7 @@ def shrunk(enclosed: NDArray[np.bool_]) -> NDArray[np.bool_]:
     smaller = ndimage.binary_erosion(np.pad(enclosed, 1, mode="edge"))[1:-1, 1:-1]
     lost = enclosed & ~ndimage.binary_dilation(smaller, np.ones((3, 3)))
     if lost.any():
-        depth = edt.edt(np.pad(enclosed, 1))[1:-1, 1:-1]
+        depth = depth_mm(np.pad(enclosed, 1), (1, 1))[1:-1, 1:-1]
         smaller |= lost & (depth >= ndimage.maximum_filter(depth, 3))
     result: NDArray[np.bool_] = smaller
     return result
@@ -120,6 +120,6 @@ def shrunk(enclosed: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _signed_depth(drawn: NDArray[np.bool_], scale_mm: tuple[float, float]) -> NDArray[np.float32]:
     half = min(scale_mm) / 2
-    inside = edt.edt(np.pad(drawn, 1), anisotropy=scale_mm)[1:-1, 1:-1]
-    depth: NDArray[np.float32] = np.where(drawn, inside - half, half - edt.edt(~drawn, anisotropy=scale_mm))
+    inside = depth_mm(np.pad(drawn, 1), scale_mm)[1:-1, 1:-1]
+    depth: NDArray[np.float32] = np.where(drawn, inside - half, half - depth_mm(~drawn, scale_mm))
     return depth

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate_server.backends.growcut.compiled import compiled
+from annotate_server.imaging.compiled import compiled
 
 
 def relaxed(

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +10,7 @@ from annotate_server.backends.growcut.grid import Grid, stretched
 from annotate_server.backends.growcut.outline import Outline, gathered
 from annotate_server.backends.growcut.relax import relaxed
 from annotate_server.domain.geometry import Box, Geometry
+from annotate_server.imaging.distance import depth_mm
 
 _SHAPE_CELLS = 40_000
 _TRIAL_CELLS = 12_000
@@ -45,7 +45,7 @@ def shape_of(outlines: Sequence[Outline], geometry: Geometry, grid: Grid) -> Sha
     """
     bulge, trust = _best_bulge(outlines, geometry) if len(outlines) > 2 else (0.0, _UNTRIED_TRUST)
     known = gathered(outlines, grid)[1]
-    far = edt.edt(~known, anisotropy=grid.spacing_mm)
+    far = depth_mm(~known, grid.spacing_mm)
     return Shape(_between(outlines, geometry, grid, bulge), far, trust)
 
 
@@ -99,7 +99,7 @@ def _blended(sheets: Sequence[Outline], grid: Grid) -> NDArray[np.float32]:
     """
     total, weights = np.zeros(grid.shape), np.zeros(grid.shape)
     for sheet in sheets:
-        far = edt.edt(~gathered([sheet], grid)[1], anisotropy=grid.spacing_mm)
+        far = depth_mm(~gathered([sheet], grid)[1], grid.spacing_mm)
         weight = 1.0 / np.square(far + 0.1 * grid.cell_mm)
         total += weight * _rounded(sheet, grid)
         weights += weight
@@ -110,7 +110,7 @@ def _blended(sheets: Sequence[Outline], grid: Grid) -> NDArray[np.float32]:
 def _rounded(sheet: Outline, grid: Grid) -> NDArray[np.float32]:
     """Return the depths below a surface as round as its one outline: a disc becomes a ball, a band a tube."""
     values, known = gathered([sheet], grid)
-    nearest = edt.edt(~known, anisotropy=grid.spacing_mm)
+    nearest = depth_mm(~known, grid.spacing_mm)
     lowest = known.argmax(axis=sheet.axis)
     extruded = np.take_along_axis(values, np.expand_dims(lowest, sheet.axis), sheet.axis)
     radius = sheet.radius_mm

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from annotate_server.backends.growcut.appearance import Appearance, of_segment
+from annotate_server.backends.growcut.appearance import Appearance, Depths, of_segment
 from annotate_server.backends.growcut.grid import Grid, bounds
 from annotate_server.backends.growcut.stroke import Scene, stroke_voxels
 from annotate_server.domain.geometry import Box, Geometry, Shape
 from annotate_server.domain.prompt import Prompt
+from annotate_server.imaging.distance import depth_mm
 from annotate_server.imaging.rasterise import Voxels
 
 REACH_DEPTHS, REACH_CELLS = 8.0, 6.0
@@ -33,13 +33,18 @@ class Site:
     grid: Grid
     stroke: Voxels
     positive: bool
-    segment: NDArray[np.bool_]
+    depths: Depths
     free: NDArray[np.bool_]
     depth_mm: NDArray[np.float32]
     away_mm: NDArray[np.float32]
     radius_mm: float
     rivals: NDArray[np.bool_]
     looks: Appearance
+
+    @property
+    def segment(self) -> NDArray[np.bool_]:
+        """Return the cells of the segment as it stands."""
+        return self.depths.segment
 
 
 def site_of(
@@ -58,14 +63,15 @@ def site_of(
         if other.positive != prompt.positive:
             rivals[tuple(grid.cells(stroke_voxels(other, scene.geometry)).T)] = True
     free = _free(mine, places, prompt)
-    depth = edt.edt(free, anisotropy=grid.spacing_mm)
-    radius = _radius(mine, depth, places, grid) if mine.any() else radius
+    depth = depth_mm(free, grid.spacing_mm)
+    depths = Depths.of(mine, grid.spacing_mm)
+    radius = _radius(float(depths.inside_mm.max()), depth, places, grid) if mine.any() else radius
     away = np.ones(grid.shape, np.bool_)
     away[tuple(places.T)] = False
-    distance = edt.edt(away, anisotropy=grid.spacing_mm)
-    free &= ~grid.occupied(scene.others)
-    looks = of_segment(scene.intensity(grid), mine, grid.spacing_mm, grid.cell_mm)
-    return Site(grid, places, prompt.positive, mine, free, depth, distance, radius, rivals, looks)
+    distance = depth_mm(away, grid.spacing_mm)
+    free &= ~grid.half_full(scene.others(grid.box))
+    looks = of_segment(scene.intensity(grid), depths, grid.spacing_mm, grid.cell_mm)
+    return Site(grid, places, prompt.positive, depths, free, depth, distance, radius, rivals, looks)
 
 
 def _measured(scene: Scene, segment: NDArray[np.bool_], prompt: Prompt, stroke: Voxels) -> tuple[float, Box]:
@@ -75,8 +81,9 @@ def _measured(scene: Scene, segment: NDArray[np.bool_], prompt: Prompt, stroke: 
         box = _about(stroke, reach_mm, scene)
         grid = Grid.over(scene.geometry, box, scene.most_cells)
         places, mine = np.unique(grid.cells(stroke), axis=0), grid.occupied(segment)
-        depth = edt.edt(_free(mine, places, prompt), anisotropy=grid.spacing_mm)
-        radius = _radius(mine, depth, places, grid)
+        depth = depth_mm(_free(mine, places, prompt), grid.spacing_mm)
+        thickness = float(depth_mm(mine, grid.spacing_mm).max()) if mine.any() else _LOOK_MM
+        radius = _radius(thickness, depth, places, grid)
         if not mine.any():
             radius = min(radius, 0.5 * _ball_radius_mm(segment, scene))
         needed = max(REACH_DEPTHS * radius, REACH_CELLS * grid.cell_mm)
@@ -103,11 +110,10 @@ def _margin(geometry: Geometry, reach_mm: float) -> Shape:
     return k, j, i
 
 
-def _radius(segment: NDArray[np.bool_], depth_mm: NDArray[np.float32], stroke: Voxels, grid: Grid) -> float:
+def _radius(thickness_mm: float, depth_mm: NDArray[np.float32], stroke: Voxels, grid: Grid) -> float:
     """Return how deep the stroke lies; never more than the segment is thick, never less than half a cell."""
-    thickness = float(edt.edt(segment, anisotropy=grid.spacing_mm).max()) if segment.any() else _LOOK_MM
     deepest = float(depth_mm[tuple(stroke.T)].max())
-    return max(0.5 * grid.cell_mm, min(deepest, max(thickness, grid.cell_mm), _MOST_RADIUS_MM))
+    return max(0.5 * grid.cell_mm, min(deepest, max(thickness_mm, grid.cell_mm), _MOST_RADIUS_MM))
 
 
 def _ball_radius_mm(segment: NDArray[np.bool_], scene: Scene) -> float:

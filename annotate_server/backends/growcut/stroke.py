@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from annotate_server.backends.growcut.grid import Grid
 from annotate_server.backends.growcut.outline import outline_of
-from annotate_server.domain.geometry import Geometry
+from annotate_server.domain.geometry import Box, Geometry
 from annotate_server.domain.ports import Control
 from annotate_server.domain.prompt import Prompt, PromptKind
 from annotate_server.imaging.rasterise import Voxels, voxels_of
@@ -18,15 +18,33 @@ from annotate_server.imaging.rasterise import Voxels, voxels_of
 class Scene:
     """What stays the same while one prompt is answered.
 
-    `voxels` (k, j, i) are the volume's, never written to. `others` are the voxels of other segments: they are
-    background and never taken. A working grid has at most `most_cells`.
+    `voxels` (k, j, i) are the volume's, never written to. `labels` (k, j, i) is the draft as it stands, never written
+    to either; None for an empty one. `active` is the index of the segment that is asked about. A working grid has at
+    most `most_cells`.
     """
 
     voxels: NDArray[np.generic]
     geometry: Geometry
-    others: NDArray[np.bool_]
+    labels: NDArray[np.uint8] | NDArray[np.uint16] | None
+    active: int
     most_cells: int
     control: Control
+
+    def others(self, box: Box) -> NDArray[np.bool_]:
+        """Return the voxels of a box that other segments own: they are background and never taken."""
+        if self.labels is None:
+            return np.zeros(box.shape, np.bool_)
+        block = self.labels[box.slices]
+        others: NDArray[np.bool_] = block != 0
+        others &= block != self.active
+        return others
+
+    def present(self, box: Box) -> NDArray[np.bool_]:
+        """Return the voxels of a box that the active segment owns."""
+        if self.labels is None:
+            return np.zeros(box.shape, np.bool_)
+        present: NDArray[np.bool_] = self.labels[box.slices] == self.active
+        return present
 
     def intensity(self, grid: Grid) -> NDArray[np.float32]:
         """Return the mean intensity of each cell of a working grid."""

@@ -1,17 +1,25 @@
 """The compiled loops and the working grid of the backend `growcut`."""
 
 import heapq
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import oblique_geometry
 from numpy.typing import NDArray
 
-from annotate_server.backends.growcut import compiled
+from annotate_server.backends.growcut import fingerprint as fingerprints
+from annotate_server.backends.growcut import grid as grids
+from annotate_server.backends.growcut.adapter import GrowCutBackend
+from annotate_server.backends.growcut.fingerprint import fingerprint
 from annotate_server.backends.growcut.flood import BARRIER, UNREACHED, flood
 from annotate_server.backends.growcut.grid import Grid, bounds
 from annotate_server.backends.growcut.relax import relaxed
 from annotate_server.domain.geometry import Box
+from annotate_server.domain.model import ModelVersion
+from annotate_server.imaging import compiled
+from annotate_server.imaging.editing import occupied
+from annotate_server.stores.folder_apps import read_app
 
 SPACING = (5.0, 1.0, 2.0)
 
@@ -140,3 +148,62 @@ def test_without_a_place_for_machine_code_the_loops_are_compiled_in_memory(monke
     monkeypatch.setattr(compiled, "njit", njit)
     assert compiled.compiled(len)("abc") == 3
     assert asked == [True, False]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+def test_cells_are_the_means_of_numpy_with_the_faces_repeated(kind: type[np.generic]) -> None:
+    geometry = oblique_geometry((7, 23, 31))
+    voxels = (np.random.default_rng(6).normal(60.0, 20.0, geometry.shape)).astype(kind)
+    grid = Grid(Box((1, 2, 3), (7, 22, 30)), (4, 3, 5), geometry.cropped(Box((1, 2, 3), (7, 22, 30))))
+    padded = np.pad(voxels[grid.box.slices].astype(np.float32), [(0, 2), (0, 1), (0, 3)], mode="edge")
+    expected = padded.reshape(2, 4, 7, 3, 6, 5).mean(axis=(1, 3, 5), dtype=np.float32)
+    found = grid.mean(voxels)
+    exact = np.dtype(kind).kind in "iu"
+    assert np.array_equal(found, expected) if exact else np.allclose(found, expected, rtol=1e-6)
+    bright = voxels.astype(np.float64) > 60.0
+    shares = np.pad(bright[grid.box.slices], [(0, 2), (0, 1), (0, 3)], mode="edge").reshape(2, 4, 7, 3, 6, 5)
+    assert np.array_equal(grid.occupied(bright), shares.mean(axis=(1, 3, 5)) >= 0.5)
+
+
+def test_the_fingerprint_tells_where_other_segments_are_and_nothing_else() -> None:
+    random = np.random.default_rng(9)
+    labels = random.integers(0, 4, (5, 11, 13)).astype(np.uint8)
+    whole = fingerprint(labels, 2)
+    assert fingerprint(labels.astype(np.uint16), 2) == whole
+    assert fingerprint(np.where(labels == 2, 0, labels).astype(np.uint8), 2) == whole
+    assert fingerprint(np.where(labels == 1, 3, labels).astype(np.uint8), 2) == whole
+    assert fingerprint(labels, 3) != whole
+    seen = {whole}
+    for place in random.integers(0, labels.shape, (200, 3)):
+        other = labels.copy()
+        other[tuple(place)] = 0 if labels[tuple(place)] in (1, 3) else 1
+        seen.add(fingerprint(other, 2))
+    assert len(seen) > 150
+    assert fingerprint(np.zeros((5, 11, 13), np.uint8), 2) == fingerprint(None, 2) == 0
+
+
+def test_shifted_rows_have_another_fingerprint() -> None:
+    labels = np.zeros((3, 4, 9), np.uint8)
+    seen = set()
+    for k, j in np.ndindex(3, 4):
+        row = labels.copy()
+        row[k, j, 2:5] = 1
+        seen.add(fingerprint(row, 2))
+    assert len(seen) == 12
+
+
+def test_the_first_prompt_waits_for_no_compiler() -> None:
+    GrowCutBackend().load(ModelVersion(read_app(Path(__file__).parents[3] / "apps" / "any_structure")), "cpu")
+    loops = (grids._means, fingerprints._hashed, occupied._ends)
+    before = [set(loop.signatures) for loop in loops]
+    geometry = oblique_geometry((6, 20, 22))
+    for kind in (np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64):
+        voxels = np.zeros(geometry.shape, kind)
+        voxels.flags.writeable = False
+        Grid.over(geometry, Box((1, 2, 3), (6, 20, 21)), 500).mean(voxels)
+    for kind in (np.uint8, np.uint16):
+        labels = np.zeros(geometry.shape, kind)
+        labels.flags.writeable = False
+        fingerprint(labels, 1)
+    bounds(np.zeros(geometry.shape, np.bool_))
+    assert [set(loop.signatures) for loop in loops] == before

@@ -18,12 +18,13 @@ from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import CodedConcept, Labelmap, Segment
 from annotate_server.imaging.dicom_header import read_header
 from annotate_server.imaging.dicom_listing import stored_volumes
-from annotate_server.imaging.dicom_seg import AlgorithmKind, SegAlgorithm, read_seg, read_seg_content, write_seg
+from annotate_server.imaging.dicom_seg import read_seg, read_seg_content, write_seg
 from annotate_server.imaging.dicom_series import read_series
+from annotate_server.imaging.labelmap_orders import Algorithm, AlgorithmKind
 
 # 14 x 11 voxels a frame: no multiple of 8 bits.
 GRID = oblique_geometry((5, 14, 11))
-MODEL = SegAlgorithm("abdomen_ct", "0123456789ab")
+MODEL = Algorithm("abdomen_ct", "0123456789ab")
 SPLEEN = Segment(1, "Spleen", (157, 108, 162), CodedConcept("78961009", "SCT", "Spleen"))
 KIDNEY = Segment(
     2,
@@ -120,6 +121,18 @@ def test_names_longer_than_dicom_allows_are_cut(series: tuple[StoredVolume, Geom
     write_seg(labelmap(geometry, segments), stored, tmp_path / "seg.dcm", MODEL)
     (back,) = read_seg(tmp_path / "seg.dcm", geometry)
     assert [segment.name for segment in back.segments] == ["x" * 64, "x" * 64 + " (2)"]
+
+
+def test_layers_that_overlap_come_back_as_they_were(series: tuple[StoredVolume, Geometry], tmp_path: Path) -> None:
+    stored, geometry = series
+    first = labelmap(geometry, (SPLEEN, KIDNEY))
+    second = Labelmap((first.voxels > 0).astype(np.uint8), geometry, (replace(UNCODED, index=1),))
+    write_seg((first, second), stored, tmp_path / "seg.dcm", MODEL)
+    back = read_seg(tmp_path / "seg.dcm", geometry)
+    found = {segment.name: layer.where(segment) for layer in back for segment in layer.segments}
+    np.testing.assert_array_equal(found["Spleen"], first.where(SPLEEN))
+    np.testing.assert_array_equal(found["Left kidney"], first.where(KIDNEY))
+    np.testing.assert_array_equal(found["Something odd"], first.voxels > 0)
 
 
 def test_an_enhanced_source_is_referred_to_frame_by_frame(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Composition root: from settings to the adapters behind the ports. The only place that knows who implements what."""
+"""What every command works with: models, their backends, and readers of volumes, over one workspace."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +26,7 @@ class Ports:
     settings: Settings
     registry: FolderModelRegistry
     backends: EntryPointBackends
+    blobs: BlobFolder
 
     def predictor(self) -> Predictor:
         """Return a predictor on the device of the settings."""
@@ -35,16 +36,17 @@ class Ports:
     @contextmanager
     def reader(self) -> Iterator[IsolatedReader]:
         """Give a reader of volumes whose parsing process ends with the block."""
-        with Isolated(self._limits()) as isolated:
+        with Isolated(self.limits()) as isolated:
             yield IsolatedReader(isolated)
 
     @contextmanager
     def studies(self, source: Path) -> Iterator[FolderStudies]:
         """Give the volumes below `source`; what is known of them is remembered in the workspace."""
-        with Isolated(self._limits()) as isolated:
+        with Isolated(self.limits()) as isolated:
             yield FolderStudies(source, isolated, self.settings.workspace / "scan.sqlite")
 
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
+        """Return what a process that parses files may take."""
         return Limits(memory_bytes=self.settings.reader_memory_bytes)
 
 
@@ -61,12 +63,12 @@ def wire(settings: Settings) -> Ports:
         ) from error
     apps = FolderApps((*settings.apps, shipped_apps()))
     blobs = BlobFolder(workspace / "blobs")
-    return Ports(settings, FolderModelRegistry(apps, blobs, workspace / "partial"), EntryPointBackends())
+    return Ports(settings, FolderModelRegistry(apps, blobs, workspace / "partial"), EntryPointBackends(), blobs)
 
 
 def shipped_apps() -> Path:
     """Return the folder of the shipped apps: in a wheel inside the package, in a checkout beside it."""
     spec = find_spec("annotate_server")
-    package = Path(spec.origin).parent if spec and spec.origin else Path(__file__).parent
+    package = Path(spec.origin).parent if spec and spec.origin else Path(__file__).parents[1]
     inside = package / "ready_apps"
     return inside if inside.is_dir() else package.parent / "apps"

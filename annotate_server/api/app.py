@@ -1,0 +1,105 @@
+"""The application: routes, doorkeeper and problems over the services that it is given."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import JSONResponse, Response
+
+from annotate_server import __version__
+from annotate_server.api import health, problems, sign_in, uploads
+from annotate_server.api.doorkeeper import Doorkeeper
+from annotate_server.api.flow import Flow
+from annotate_server.api.job_news import Newsroom
+from annotate_server.api.metrics import Metrics
+from annotate_server.api.services import ApiOptions, Services
+from annotate_server.api.v1 import (
+    cases,
+    drafts,
+    jobs,
+    labels,
+    models,
+    predictions,
+    projects,
+    segments,
+    server,
+    sessions,
+    users,
+    worklist,
+)
+from annotate_server.api.v1.documented import EVERYWHERE, may
+from annotate_server.api.who import Anybody, Identification, SignIns, signed_in
+
+_NOUNS = (projects, cases, worklist, sessions, drafts, segments, labels, predictions, models, jobs, users, server)
+
+
+def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI:
+    """Return the application; its lifespan makes the folder for uploads and ends event streams."""
+    options = options or ApiOptions()
+    app = FastAPI(
+        title="annotate-server",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+    )
+    state = app.state
+    state.services, state.options = services, options
+    state.flow, state.metrics = Flow(options.limits), Metrics()
+    state.newsroom, state.sign_ins = Newsroom(services.watchers), SignIns(options.limits.cookie_s)
+    state.metrics.watch(services)
+    app.include_router(_version_1())
+    app.include_router(health.router)
+    app.include_router(sign_in.router)
+    problems.install(app)
+    app.add_middleware(
+        Doorkeeper,
+        options=options,
+        identification=Identification(services.users, state.sign_ins, options.alone),
+        flow=state.flow,
+        metrics=state.metrics,
+    )
+    app.openapi = lambda: description(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def begin_drain(app: FastAPI) -> None:
+    """Take no more requests and end event streams; called in the event loop when the server shall stop."""
+    app.state.flow.is_draining = True
+    app.state.newsroom.close()
+
+
+def description(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI description, the same for the same code."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        found["components"]["schemas"]["Problem"] = problems.SCHEMA
+        app.openapi_schema = found
+    return app.openapi_schema
+
+
+def _version_1() -> APIRouter:
+    """Return `/api/v1`: whoever is not signed in gets no further than the router."""
+    router = APIRouter(prefix="/api/v1", dependencies=[Depends(signed_in)], responses=may(*EVERYWHERE))
+    for noun in _NOUNS:
+        router.include_router(noun.router)
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request, person: Anybody) -> Response:
+        return JSONResponse(description(request.app))
+
+    return router
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    to_thread.current_default_thread_limiter().total_tokens = app.state.options.limits.threads
+    uploads.sweep(app.state.services.uploads)
+    with app.state.newsroom.opened():
+        yield
+    begin_drain(app)

@@ -1,0 +1,175 @@
+"""What every request passes before any route: name of the server, limits, who asks. Deny by default."""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from anyio import CapacityLimiter, to_thread
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from annotate_server.api import problems
+from annotate_server.api.bodies import chunks
+from annotate_server.api.flow import Flow
+from annotate_server.api.metrics import Metrics
+from annotate_server.api.services import ApiOptions
+from annotate_server.api.who import COOKIE, Identification
+from annotate_server.domain.errors import AnnotateError, NotSignedIn
+from annotate_server.domain.person import Person
+
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/sign-in"})
+"""What needs nobody signed in: an explicit list, everything else does."""
+_HEALTH = "/health/"
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass
+class _Answer:
+    """The way back: adds headers, and remembers the status."""
+
+    send: Send
+    request_id: str
+    is_secure: bool
+    status: int = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+            if self.is_secure:
+                headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+        await self.send(message)
+
+
+@dataclass
+class Doorkeeper:
+    """The ASGI middleware around everything else."""
+
+    app: ASGIApp
+    options: ApiOptions
+    identification: Identification
+    flow: Flow
+    metrics: Metrics
+    _threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4), init=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it with a problem."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        began = time.perf_counter()
+        request_id = secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id, self.options.is_secure)
+        self.metrics.in_flight.inc()
+        try:
+            await self._answered(scope, receive, answer)
+        finally:
+            self.metrics.in_flight.dec()
+            self._count(scope, answer.status, time.perf_counter() - began)
+
+    async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Answer, whatever happens: this is the last handler."""
+        try:
+            await self._passed(scope, receive, answer)
+            return
+        except ClientDisconnect:
+            return
+        except AnnotateError as error:
+            response = problems.response_of(problems.body_of(error), scope)
+        except HTTPException as error:
+            response = problems.response_of(problems.http_body(error), scope)
+            response.headers.update(error.headers or {})
+        except Exception as error:
+            response = problems.unforeseen(error, scope)
+        if not answer.status:
+            await response(scope, receive, answer)
+
+    async def _passed(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Check the request and hand it on."""
+        path, request = scope["path"], Request(scope, receive)
+        self._check_host(request.headers)
+        if path.startswith(_HEALTH):
+            await self.app(scope, receive, answer)
+            return
+        with self.flow.entered():
+            if path in OPEN_PATHS:
+                await self.app(scope, await self._body(scope, receive), answer)
+                return
+            try:
+                person = await self._person(request)
+            except NotSignedIn:
+                if not _is_page(request):
+                    raise
+                await RedirectResponse("/sign-in", 303)(scope, receive, answer)
+                return
+            scope["state"]["person"] = person
+            with self.flow.by(person.name, is_stream=path.endswith("/events")):
+                await self.app(scope, await self._body(scope, receive), answer)
+
+    def _check_host(self, headers: Headers) -> None:
+        """Refuse a request that calls the server by a name that is not its own (DNS rebinding)."""
+        names = self.options.host_names
+        host = headers.get("host", "")
+        name = host.rsplit(":", 1)[0] if host.rsplit(":", 1)[-1].isdecimal() else host
+        if names is not None and name.lower() not in names:
+            raise HTTPException(400, "The Host header names another server.")
+
+    async def _person(self, request: Request) -> Person:
+        """Return who asks; the users are looked up in a thread of its own, so that waiting prompts hold nobody up."""
+        cookie = request.cookies.get(COOKIE)
+        ask = self.identification.person
+        return await to_thread.run_sync(ask, request.method, request.headers, cookie, limiter=self._threads)
+
+    async def _body(self, scope: Scope, receive: Receive) -> Receive:
+        """Return where the body comes from: read whole under the small limit, unless its route reads it itself."""
+        if scope["method"] in ("GET", "HEAD", "OPTIONS") or _brings_voxels(scope):
+            return receive
+        limits = self.options.limits
+        content = bytearray()
+        async for part in chunks(Request(scope, receive), limits.json_bytes, limits):
+            content += part
+        messages: list[Message] = [{"type": "http.request", "body": bytes(content), "more_body": False}]
+
+        async def again() -> Message:
+            return messages.pop() if messages else await receive()
+
+        return again
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if route != "none" else "any"
+        self.metrics.requests.labels(method, route, str(status)).inc()
+        if not scope["path"].endswith("/events"):
+            self.metrics.seconds.labels(method, route).observe(seconds)
+
+
+def _brings_voxels(scope: Scope) -> bool:
+    """Say whether the route reads its body itself, with its own limit."""
+    match scope["method"], scope["path"].strip("/").split("/"):
+        case ("POST", ["api", "v1", "cases"]) | ("PUT", ["api", "v1", "sessions", _, "labelmap"]):
+            return True
+    return False
+
+
+def _is_page(request: Request) -> bool:
+    """Say whether a browser asks for a page to show."""
+    is_api = request.url.path.startswith("/api/")
+    return request.method == "GET" and not is_api and "text/html" in request.headers.get("accept", "")

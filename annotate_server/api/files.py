@@ -1,0 +1,30 @@
+"""Labelmaps as files: sent from an open file whose name is gone already, so that nothing is left behind."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+
+from starlette.responses import Response, StreamingResponse
+
+from annotate_server.imaging.labelmap_orders import LabelmapFormat
+
+_STEP = 1 << 20
+_SUFFIX = {LabelmapFormat.NIFTI: ".nii.gz", LabelmapFormat.NRRD: ".seg.nrrd", LabelmapFormat.DICOM_SEG: ".dcm"}
+
+
+def file_response(written: AbstractContextManager[Path], kind: LabelmapFormat, name: str) -> Response:
+    """Return a temporary file as a download."""
+    with written as path:
+        size, stream = path.stat().st_size, path.open("rb")
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": f'attachment; filename="{name}{_SUFFIX[kind]}"',
+    }
+    return StreamingResponse(_parts(stream), media_type="application/octet-stream", headers=headers)
+
+
+def _parts(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while part := stream.read(_STEP):
+            yield part

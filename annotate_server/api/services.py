@@ -1,0 +1,100 @@
+"""What the doors lead to, and the limits at the doors: two tables, filled by `bootstrap`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from annotate_server.domain.compute import JobWatchers
+from annotate_server.domain.ports import ModelRegistry
+from annotate_server.domain.store_ports import (
+    CaseStore,
+    JobQueue,
+    LabelStore,
+    PredictionStore,
+    SessionStore,
+    UserStore,
+)
+from annotate_server.workflows.annotate import Annotator
+from annotate_server.workflows.drafting import Drafting
+from annotate_server.workflows.ingest import Ingest
+from annotate_server.workflows.label_files import LabelFiles
+from annotate_server.workflows.projects import Projects
+from annotate_server.workflows.review import Reviewing
+from annotate_server.workflows.suggest import Worklist
+
+
+def _nothing_missing() -> Mapping[str, str]:
+    return {}
+
+
+def _none() -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Services:
+    """The workflows and stores behind the routes; all may be called from several threads.
+
+    `uploads` is a folder for uploaded files: each upload is a folder in it whose name the server chose; names that
+    begin with `.part-` are unfinished. `sessions` is only listed from. `readiness` says what is missing.
+    """
+
+    annotator: Annotator
+    worklist: Worklist
+    reviewing: Reviewing
+    projects: Projects
+    drafting: Drafting
+    ingest: Ingest
+    downloads: LabelFiles
+    cases: CaseStore
+    sessions: SessionStore
+    predictions: PredictionStore
+    labels: LabelStore
+    jobs: JobQueue
+    watchers: JobWatchers
+    users: UserStore
+    registry: ModelRegistry
+    uploads: Path
+    readiness: Callable[[], Mapping[str, str]] = _nothing_missing
+    unavailable_backends: Callable[[], Mapping[str, str]] = _nothing_missing
+    worker_restarts: Callable[[], int] = _none
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much the doors let in; bytes, seconds, requests at once.
+
+    `person_requests` and `all_requests` count requests in flight, `person_streams` event streams. A body that brings
+    nothing for `idle_s`, or fewer than `least_bytes_per_s` on average after that time, is given up.
+    """
+
+    json_bytes: int = 1 << 20
+    frame_bytes: int = 512 << 20
+    upload_bytes: int = 2 << 30
+    unpacked_bytes: int = 8 << 30
+    idle_s: float = 20.0
+    least_bytes_per_s: int = 1024
+    person_requests: int = 8
+    person_streams: int = 8
+    all_requests: int = 128
+    threads: int = 64
+    heartbeat_s: float = 15.0
+    cookie_s: float = 12 * 3600.0
+
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+@dataclass(frozen=True)
+class ApiOptions:
+    """How the server stands in its network.
+
+    `alone` lets everybody in while there are no users: for a loopback address without a proxy before it. `is_secure`
+    says that browsers reach it by TLS: cookies are then sent over TLS only. `host_names` are the names that a request
+    may call the server by (against DNS rebinding); None for any.
+    """
+
+    alone: bool = True
+    is_secure: bool = False
+    host_names: frozenset[str] | None = LOOPBACK_NAMES
+    limits: Limits = field(default_factory=Limits)

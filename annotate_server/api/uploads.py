@@ -1,0 +1,127 @@
+"""Uploads: streamed to disk under a name of ours, unpacked, taken in whole or not at all."""
+
+import errno
+import logging
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from annotate_server.api.bodies import check_length, chunks
+from annotate_server.api.services import Limits, Services
+from annotate_server.domain.case import Format
+from annotate_server.domain.errors import NoSpace, StorageFailed, UnsupportedInput
+from annotate_server.domain.stored import KnownCase
+from annotate_server.imaging.unpack import ZIP_MAGIC, UnpackLimits, unpack
+
+_log = logging.getLogger(__name__)
+PART_PREFIX = ".part-"
+_WRITE_BYTES = 1 << 20
+_SUFFIX = {Format.METAIMAGE: ".mha", Format.NRRD: ".nrrd", Format.DICOM: ".dcm"}
+
+
+async def received(request: Request, services: Services) -> tuple[KnownCase, ...]:
+    """Store the body of a request and return the cases in it; on any error nothing of it stays."""
+    limits: Limits = request.app.state.options.limits
+    declared = request.headers.get("content-length")
+    check_length(declared, limits.upload_bytes)
+    _check_space(services.uploads, int(declared or 0))
+    async with _folder(services.uploads) as part:
+        body = part / "body"
+        await _store(request, body, limits)
+        await run_in_threadpool(_sort, body, limits)
+        return await run_in_threadpool(_take_in, part, services)
+
+
+def sweep(uploads: Path) -> None:
+    """Make the folder for uploads, and remove what a killed server left unfinished in it."""
+    uploads.mkdir(parents=True, exist_ok=True)
+    for left in uploads.glob(f"{PART_PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
+        _log.info("removed an unfinished upload", extra={"action": "upload-swept"})
+
+
+@asynccontextmanager
+async def _folder(uploads: Path) -> AsyncIterator[Path]:
+    """Give a new folder that is gone at the end, unless it was renamed."""
+    part = uploads / f"{PART_PREFIX}{secrets.token_hex(8)}"
+    part.mkdir(parents=True)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+async def _store(request: Request, body: Path, limits: Limits) -> None:
+    """Write the body as it comes, in threads: a slow disk holds nobody else up."""
+    waiting = bytearray()
+    with body.open("xb") as sink:
+        async for chunk in chunks(request, limits.upload_bytes, limits):
+            waiting += chunk
+            if len(waiting) >= _WRITE_BYTES:
+                await run_in_threadpool(_write, sink.write, bytes(waiting))
+                waiting.clear()
+        await run_in_threadpool(_write, sink.write, bytes(waiting))
+        await run_in_threadpool(_write, lambda _: sink.flush(), b"")
+
+
+def _write(write: Callable[[bytes], object], content: bytes) -> None:
+    try:
+        write(content)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise NoSpace("there is no space for the upload", remedy="Free some, and upload it again.") from error
+        raise StorageFailed(f"the upload could not be stored ({error.strerror})") from error
+
+
+def _sort(body: Path, limits: Limits) -> None:
+    """Leave in the folder of the body only volume files, named after what they are."""
+    with body.open("rb") as stream:
+        is_zip = stream.read(4) == ZIP_MAGIC
+    if is_zip:
+        files = unpack(body, body.parent, UnpackLimits(total_bytes=limits.unpacked_bytes))
+        body.unlink()
+    else:
+        files = (body,)
+    if not sum(_named(file) for file in files):
+        raise UnsupportedInput("there is no volume in the upload", remedy="DICOM, NIfTI, MetaImage and NRRD are read.")
+
+
+def _named(file: Path) -> bool:
+    """Rename a file after its format, or remove what is no volume; say whether it stayed."""
+    from annotate_server.imaging.file_kind import identify  # noqa: PLC0415  the server starts without it
+
+    kind = identify(file)
+    if kind is None:
+        file.unlink()
+        return False
+    with file.open("rb") as stream:
+        is_packed = stream.read(2) == b"\x1f\x8b"
+    suffix = _SUFFIX.get(kind, ".nii.gz" if is_packed else ".nii")
+    file.rename(file.with_name(f"volume{'' if file.name == 'body' else f'-{file.name}'}{suffix}"))
+    return True
+
+
+def _take_in(part: Path, services: Services) -> tuple[KnownCase, ...]:
+    """Give the folder its final name and take its cases in; it goes where that fails."""
+    final = part.with_name(part.name.removeprefix(PART_PREFIX))
+    part.rename(final)
+    is_kept = False
+    try:
+        known = services.ingest.upload(final)
+        if not known:
+            raise UnsupportedInput("there is no volume in the upload that can be annotated")
+        is_kept = True
+        return known
+    finally:
+        if not is_kept:
+            shutil.rmtree(final, ignore_errors=True)
+
+
+def _check_space(uploads: Path, size: int) -> None:
+    if size > shutil.disk_usage(uploads).free:
+        raise NoSpace("there is no space for the upload", remedy="Free some, and upload it again.")

@@ -1,0 +1,69 @@
+"""Cases: what the server knows, what is uploaded, and the modality that a file does not name."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from annotate_server.api.uploads import received
+from annotate_server.api.v1.documented import CaseId, Limit, Offset, may
+from annotate_server.api.v1.forms import ModalityForm
+from annotate_server.api.v1.views import CasesView, CaseView
+from annotate_server.api.who import Anybody, Served
+from annotate_server.domain.volume import Modality
+
+router = APIRouter(tags=["cases"])
+Uid = Annotated[str | None, Query(pattern=r"^[0-9.]{1,64}$", description="Of this study only.")]
+_VOLUME = {"schema": {"type": "string", "format": "binary"}}
+
+
+@router.get("/cases")
+def list_cases(
+    services: Served,
+    person: Anybody,
+    study: Uid = None,
+    modality: Annotated[Literal["CT", "MR", "PT", "OT"] | None, Query()] = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> CasesView:
+    """List the cases, oldest first."""
+    found = [
+        known
+        for known in services.cases.all()
+        if (study is None or known.case.reference.study_uid == study)
+        and (modality is None or known.modality == modality)
+    ]
+    return CasesView(cases=[CaseView.of(known) for known in found[offset : offset + limit]], total=len(found))
+
+
+@router.post(
+    "/cases",
+    status_code=201,
+    responses=may(408, 409, 415, 507),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "One NIfTI, NRRD, MetaImage or DICOM file, or a zip of DICOM files.",
+            "content": {"application/octet-stream": _VOLUME, "application/zip": _VOLUME},
+        }
+    },
+)
+async def upload_cases(request: Request, services: Served, person: Anybody, response: Response) -> CasesView:
+    """Upload a volume, or a zip of DICOM series; answers with every case found in it, to pick from."""
+    known = await received(request, services)
+    if len(known) == 1:
+        response.headers["Location"] = f"/api/v1/cases/{known[0].id}"
+    return CasesView(cases=[CaseView.of(each) for each in known], total=len(known))
+
+
+@router.get("/cases/{case_id}", responses=may(404))
+def get_case(case_id: CaseId, services: Served, person: Anybody) -> CaseView:
+    """Return a case: its grid, identifiers and warnings."""
+    return CaseView.of(services.cases.get(case_id))
+
+
+@router.put("/cases/{case_id}/modality", responses=may(404, 409, 507))
+def declare_modality(case_id: CaseId, form: ModalityForm, services: Served, person: Anybody) -> CaseView:
+    """Say the modality of a case whose file names none."""
+    services.cases.get(case_id)
+    services.cases.declare(case_id, Modality(form.modality), person)
+    return CaseView.of(services.cases.get(case_id))

@@ -1,0 +1,192 @@
+"""The tables. Times are UTC ISO text, values with parts are JSON text, `number` counts in the order of writing.
+
+What is true of the data is said here where SQLite can hold it: one open session a case, one review a label, labels and
+the audit trail that nothing changes (triggers, in the migration).
+"""
+
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, text
+
+REVISION = "0001"
+"""The newest revision of the migrations: what this code reads and writes."""
+
+METADATA = MetaData()
+
+
+def _number() -> Column[int]:
+    return Column("number", Integer, primary_key=True)
+
+
+def _text(name: str, *, optional: bool = False) -> Column[str]:
+    return Column(name, String, nullable=optional)
+
+
+def _of_case() -> tuple[Column[str], Column[str]]:
+    return (
+        Column("project_id", String, ForeignKey("project.id"), nullable=False),
+        Column("case_id", String, ForeignKey("known_case.id"), nullable=False),
+    )
+
+
+CASES = Table(
+    "known_case",
+    METADATA,
+    Column("id", String, primary_key=True),
+    _text("sort_key"),
+    _text("patient_issuer"),
+    _text("patient_identifier"),
+    Column("patient_known", Boolean, nullable=False),
+    _text("modality", optional=True),
+    _text("declared", optional=True),
+    _text("volumes"),
+    _text("facts", optional=True),
+    _text("added_at"),
+    Column("is_uploaded", Boolean, nullable=False),
+    Column("is_missing", Boolean, nullable=False),
+    Index("case_by_age", "added_at", "sort_key"),
+)
+PROJECTS = Table(
+    "project",
+    METADATA,
+    Column("id", String, primary_key=True),
+    _text("title"),
+    _text("segments"),
+    _text("apps"),
+    _text("modalities"),
+    _text("review"),
+)
+PUT_ASIDE = Table(
+    "put_aside",
+    METADATA,
+    Column("project_id", String, ForeignKey("project.id"), primary_key=True),
+    Column("case_id", String, ForeignKey("known_case.id"), primary_key=True),
+    _text("reason"),
+    _text("person"),
+    _text("at"),
+)
+SESSIONS = Table(
+    "session",
+    METADATA,
+    _number(),
+    Column("id", String, nullable=False, unique=True),
+    *_of_case(),
+    _text("person"),
+    _text("geometry"),
+    _text("state"),
+    Column("applied", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    _text("start_blob", optional=True),
+    _text("start", optional=True),
+    _text("segments"),
+    _text("locked"),
+    _text("parent", optional=True),
+    _text("model_version", optional=True),
+    _text("opened_at", optional=True),
+    _text("lease_until", optional=True),
+    Column("active_s", Float, nullable=False),
+    Index("session_of_person", "person", "number"),
+    Index("one_open_session", "project_id", "case_id", unique=True, sqlite_where=text("state = 'open'")),
+)
+EVENTS = Table(
+    "event",
+    METADATA,
+    _number(),
+    Column("session_id", String, ForeignKey("session.id"), nullable=False),
+    Column("event", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    _text("kind"),
+    _text("box"),
+    _text("change", optional=True),
+    _text("segments_before", optional=True),
+    _text("segments_after", optional=True),
+    _text("prompt", optional=True),
+    _text("helper", optional=True),
+    _text("model_version", optional=True),
+    _text("at", optional=True),
+    Column("given_up", Integer, nullable=True),
+    Index("event_in_force", "session_id", "event", unique=True, sqlite_where=text("given_up IS NULL")),
+    Index("event_by_revision", "session_id", "revision", unique=True),
+)
+SNAPSHOTS = Table(
+    "snapshot",
+    METADATA,
+    _number(),
+    Column("session_id", String, ForeignKey("session.id"), nullable=False),
+    Column("event", Integer, nullable=False),
+    _text("blob"),
+    Column("given_up", Integer, nullable=True),
+    Index("snapshot_of_session", "session_id", "event"),
+)
+LABELS = Table(
+    "label",
+    METADATA,
+    _number(),
+    Column("id", String, nullable=False, unique=True),
+    *_of_case(),
+    _text("author"),
+    Column("is_author_verified", Boolean, nullable=False),
+    _text("parent", optional=True),
+    _text("model_version", optional=True),
+    _text("session_id", optional=True),
+    Column("events", Integer, nullable=False),
+    Column("active_s", Float, nullable=False),
+    _text("made_at", optional=True),
+    _text("state"),
+    _text("reviewer", optional=True),
+    _text("comment"),
+    _text("reviewed_at", optional=True),
+    Index("label_of_case", "project_id", "case_id", "number"),
+)
+LAYERS = Table(
+    "label_layer",
+    METADATA,
+    Column("label_id", String, ForeignKey("label.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    _text("blob"),
+    _text("geometry"),
+    _text("segments"),
+)
+REVIEWS = Table(
+    "review",
+    METADATA,
+    Column("label_id", String, ForeignKey("label.id"), primary_key=True),
+    _text("verdict"),
+    _text("reviewer", optional=True),
+    _text("comment"),
+    _text("at", optional=True),
+)
+PREDICTIONS = Table(
+    "prediction",
+    METADATA,
+    _number(),
+    Column("id", String, nullable=False, unique=True),
+    Column("case_id", String, ForeignKey("known_case.id"), nullable=False),
+    _text("model"),
+    _text("version"),
+    _text("blob"),
+    _text("geometry"),
+    _text("segments"),
+    _text("made_at"),
+    _text("notes"),
+    Index("prediction_of_case", "case_id", "model", "number"),
+)
+USERS = Table(
+    "user",
+    METADATA,
+    Column("name", String, primary_key=True),
+    _text("role"),
+    Column("token_sha256", String, nullable=False, unique=True),
+    _text("made_at"),
+)
+AUDIT = Table(
+    "audit",
+    METADATA,
+    _number(),
+    _text("at"),
+    _text("person"),
+    Column("verified", Boolean, nullable=False),
+    _text("action"),
+    _text("subject"),
+    _text("details"),
+    _text("previous"),
+    Column("hash", String, nullable=False, unique=True),
+)

@@ -1,0 +1,124 @@
+"""Cases in the workspace's database."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import RowMapping, bindparam, or_, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from annotate_server.domain.case import Case, PatientKey
+from annotate_server.domain.errors import NotFound
+from annotate_server.domain.person import Person
+from annotate_server.domain.stored import KnownCase, VolumeFacts
+from annotate_server.domain.volume import Modality
+from annotate_server.stores.database import Database
+from annotate_server.stores.schema import CASES
+from annotate_server.stores.sqlite_audit import SERVER, Act, write_audit
+from annotate_server.stores.sqlite_values import (
+    facts_of,
+    facts_text,
+    optional_modality,
+    time_text,
+    utc_now,
+    volumes_of,
+    volumes_text,
+)
+
+_FROM_FILES = ("sort_key", "patient_issuer", "patient_identifier", "patient_known", "modality", "volumes")
+
+
+class SqliteCases:
+    """Fulfils `store_ports.CaseStore`."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+        """Keep cases in `database`."""
+        self._database = database
+        self._clock = clock
+
+    def put(self, cases: Iterable[Case], *, is_uploaded: bool = False) -> None:
+        """Add cases, or bring the files of known ones up to date; facts and declared modality stay.
+
+        Whether a case counts as uploaded goes by where its files were seen last.
+        """
+        now = time_text(self._clock())
+        rows = [{**_row(case), "added_at": now, "is_uploaded": is_uploaded, "is_missing": False} for case in cases]
+        if not rows:
+            return
+        statement = insert(CASES)
+        new = statement.excluded
+        renewed = {name: new[name] for name in (*_FROM_FILES, "is_uploaded", "is_missing")}
+        differs = or_(*(CASES.c[name].is_distinct_from(value) for name, value in renewed.items()))
+        with self._database.writing() as connection:
+            connection.execute(statement.on_conflict_do_update(["id"], set_=renewed, where=differs), rows)
+            details = {"count": len(rows), "uploaded": is_uploaded}
+            write_audit(connection, SERVER, Act("cases-seen", rows[0]["id"] if len(rows) == 1 else "", details))
+
+    def get(self, case_id: str) -> KnownCase:
+        """Return a case; raises NotFound."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(CASES).where(CASES.c.id == case_id)).mappings().first()
+        if row is None:
+            raise NotFound(f"there is no case {case_id}")
+        return _case(row)
+
+    def all(self) -> tuple[KnownCase, ...]:
+        """Return every case, oldest first, then by key."""
+        query = select(CASES).order_by(CASES.c.added_at, CASES.c.sort_key)
+        with self._database.reading() as connection:
+            return tuple(_case(row) for row in connection.execute(query).mappings())
+
+    def learn(self, case_id: str, facts: VolumeFacts) -> None:
+        """Remember what reading the voxels told."""
+        self._change(case_id, {"facts": facts_text(facts)}, SERVER, Act("case-read", case_id, {"digest": facts.digest}))
+
+    def declare(self, case_id: str, modality: Modality, person: Person) -> None:
+        """Remember the modality of a case whose file names none."""
+        act = Act("modality-declared", case_id, {"modality": modality})
+        self._change(case_id, {"declared": modality.value}, person, act)
+
+    def keep_only(self, present: Iterable[str]) -> None:
+        """Mark every case that is neither among `present` nor uploaded as missing, the others as there."""
+        there = frozenset(present)
+        with self._database.writing() as connection:
+            known = connection.execute(select(CASES.c.id, CASES.c.is_uploaded, CASES.c.is_missing))
+            changed = [
+                {"which": case_id, "missing": not is_missing}
+                for case_id, is_uploaded, is_missing in known
+                if is_missing == (is_uploaded or case_id in there)
+            ]
+            if changed:
+                statement = update(CASES).where(CASES.c.id == bindparam("which"))
+                connection.execute(statement.values(is_missing=bindparam("missing")), changed)
+                details = {"missing": sum(row["missing"] for row in changed), "count": len(changed)}
+                write_audit(connection, SERVER, Act("cases-missing", "", details))
+
+    def _change(self, case_id: str, values: Mapping[str, Any], person: Person, act: Act) -> None:
+        with self._database.writing() as connection:
+            if not connection.execute(update(CASES).where(CASES.c.id == case_id).values(values)).rowcount:
+                raise NotFound(f"there is no case {case_id}")
+            write_audit(connection, person, act)
+
+
+def _row(case: Case) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "sort_key": case.reference.key.encode("utf-8", "backslashreplace").decode(),
+        "patient_issuer": case.patient.issuer,
+        "patient_identifier": case.patient.identifier,
+        "patient_known": case.patient.known,
+        "modality": case.reference.modality,
+        "volumes": volumes_text(case.volumes),
+    }
+
+
+def _case(row: RowMapping) -> KnownCase:
+    patient = PatientKey(row["patient_issuer"], row["patient_identifier"], row["patient_known"])
+    return KnownCase(
+        case=Case(row["id"], patient, volumes_of(row["volumes"])),
+        added_at=datetime.fromisoformat(row["added_at"]),
+        facts=None if row["facts"] is None else facts_of(row["facts"]),
+        declared=optional_modality(row["declared"]),
+        is_uploaded=row["is_uploaded"],
+        is_missing=row["is_missing"],
+    )

@@ -1,0 +1,68 @@
+"""Predictions in the workspace's database."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import RowMapping, insert, select
+
+from annotate_server.domain.errors import NotFound
+from annotate_server.domain.stored import StoredPrediction
+from annotate_server.stores.database import Database
+from annotate_server.stores.schema import PREDICTIONS
+from annotate_server.stores.sqlite_audit import SERVER, Act, write_audit
+from annotate_server.stores.sqlite_values import json_text, layer_columns, layer_of, time_text
+
+
+class SqlitePredictions:
+    """Fulfils `store_ports.PredictionStore`."""
+
+    def __init__(self, database: Database) -> None:
+        """Keep predictions in `database`."""
+        self._database = database
+
+    def add(self, prediction: StoredPrediction) -> None:
+        """Keep a prediction."""
+        row = {
+            "id": prediction.id,
+            "case_id": prediction.case_id,
+            "model": prediction.model,
+            "version": prediction.version,
+            **layer_columns(prediction.layer),
+            "made_at": time_text(prediction.made_at),
+            "notes": json_text(prediction.notes),
+        }
+        details = {name: row[name] for name in ("case_id", "model", "version", "blob")}
+        with self._database.writing() as connection:
+            connection.execute(insert(PREDICTIONS), row)
+            write_audit(connection, SERVER, Act("prediction-added", prediction.id, details))
+
+    def get(self, prediction_id: str) -> StoredPrediction:
+        """Return a prediction; raises NotFound."""
+        query = select(PREDICTIONS).where(PREDICTIONS.c.id == prediction_id)
+        with self._database.reading() as connection:
+            row = connection.execute(query).mappings().first()
+        if row is None:
+            raise NotFound(f"there is no prediction {prediction_id}")
+        return _prediction(row)
+
+    def newest(self, case_id: str, models: Sequence[str] = ()) -> StoredPrediction | None:
+        """Return the newest prediction for a case, of one of `models` where any are given."""
+        query = select(PREDICTIONS).where(PREDICTIONS.c.case_id == case_id)
+        if models:
+            query = query.where(PREDICTIONS.c.model.in_(models))
+        with self._database.reading() as connection:
+            row = connection.execute(query.order_by(PREDICTIONS.c.number.desc()).limit(1)).mappings().first()
+        return None if row is None else _prediction(row)
+
+
+def _prediction(row: RowMapping) -> StoredPrediction:
+    return StoredPrediction(
+        id=row["id"],
+        case_id=row["case_id"],
+        model=row["model"],
+        version=row["version"],
+        layer=layer_of(row),
+        made_at=datetime.fromisoformat(row["made_at"]),
+        notes=tuple(json.loads(row["notes"])),
+    )

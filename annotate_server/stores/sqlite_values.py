@@ -1,0 +1,153 @@
+"""The nouns as columns of text, and back: what comes out equals what went in."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from annotate_server.domain.case import Format, PatientKey, StoredVolume
+from annotate_server.domain.errors import Problem
+from annotate_server.domain.geometry import Box
+from annotate_server.domain.labelmap import Segment
+from annotate_server.domain.prompt import Prompt, PromptKind
+from annotate_server.domain.stored import StoredLayer, VolumeFacts
+from annotate_server.domain.volume import Modality
+from annotate_server.imaging.geometry_json import geometry_as_json, geometry_of_json
+from annotate_server.imaging.segment_json import segment_as_json, segment_of_json
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
+
+
+def json_text(value: object) -> str:
+    """Return JSON in ASCII: a file name that is no UTF-8 survives it."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def time_text(at: datetime) -> str:
+    """Return a time as text that sorts as times do."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def optional_time_text(at: datetime | None) -> str | None:
+    """Return a time as text where there is one."""
+    return None if at is None else time_text(at)
+
+
+def time_of(text: str | None) -> datetime | None:
+    """Return the time of a text where there is one."""
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def optional_modality(text: str | None) -> Modality | None:
+    """Return a modality where there is one."""
+    return None if text is None else Modality(text)
+
+
+def segments_text(segments: Iterable[Segment]) -> str:
+    """Return segments as text."""
+    return json_text([segment_as_json(segment) for segment in segments])
+
+
+def segments_of(text: str) -> tuple[Segment, ...]:
+    """Return the segments of a text."""
+    return tuple(segment_of_json(value) for value in json.loads(text))
+
+
+def layer_columns(layer: StoredLayer) -> Mapping[str, str]:
+    """Return a layer as the columns blob, geometry and segments."""
+    return {
+        "blob": layer.blob,
+        "geometry": json_text(geometry_as_json(layer.geometry)),
+        "segments": segments_text(layer.segments),
+    }
+
+
+def layer_of(row: RowMapping | Mapping[str, str]) -> StoredLayer:
+    """Return the layer of a row that has the columns blob, geometry and segments."""
+    return StoredLayer(row["blob"], geometry_of_json(json.loads(row["geometry"])), segments_of(row["segments"]))
+
+
+def box_text(box: Box) -> str:
+    """Return a box as text."""
+    return json_text([box.start, box.stop])
+
+
+def box_of(text: str) -> Box:
+    """Return the box of a text."""
+    start, stop = json.loads(text)
+    return Box(tuple(start), tuple(stop))
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """Return a prompt as text."""
+    return json_text([prompt.kind, prompt.points_mm, prompt.segment, prompt.positive])
+
+
+def prompt_of(text: str) -> Prompt:
+    """Return the prompt of a text."""
+    kind, points, segment, positive = json.loads(text)
+    return Prompt(PromptKind(kind), tuple((x, y, z) for x, y, z in points), segment, positive)
+
+
+def facts_text(facts: VolumeFacts) -> str:
+    """Return what is known of voxels as text."""
+    geometry = geometry_as_json(facts.geometry)
+    return json_text([facts.digest, geometry, facts.modality, facts.unit, facts.warnings])
+
+
+def facts_of(text: str) -> VolumeFacts:
+    """Return what is known of voxels."""
+    digest, geometry, modality, unit, warnings = json.loads(text)
+    return VolumeFacts(digest, geometry_of_json(geometry), optional_modality(modality), unit, tuple(warnings))
+
+
+def volumes_text(volumes: Mapping[str, StoredVolume]) -> str:
+    """Return stored volumes by role as text; the first stays the first."""
+    return json_text([[role, _volume_parts(stored)] for role, stored in volumes.items()])
+
+
+def volumes_of(text: str) -> Mapping[str, StoredVolume]:
+    """Return the stored volumes by role."""
+    return {role: _volume(parts) for role, parts in json.loads(text)}
+
+
+def _volume_parts(stored: StoredVolume) -> Mapping[str, Any]:
+    return {
+        "key": stored.key,
+        "format": stored.format,
+        "files": [str(path) for path in stored.files],
+        "patient": [stored.patient.issuer, stored.patient.identifier, stored.patient.known],
+        "modality": stored.modality,
+        "description": stored.description,
+        "image_type": stored.image_type,
+        "part": stored.part,
+        "study_uid": stored.study_uid,
+        "series_uid": stored.series_uid,
+        "frame_of_reference": stored.frame_of_reference,
+        "problem": None if stored.problem is None else asdict(stored.problem),
+    }
+
+
+def _volume(parts: Mapping[str, Any]) -> StoredVolume:
+    problem = parts["problem"]
+    return StoredVolume(
+        key=parts["key"],
+        format=Format(parts["format"]),
+        files=tuple(Path(name) for name in parts["files"]),
+        patient=PatientKey(*parts["patient"]),
+        modality=optional_modality(parts["modality"]),
+        description=parts["description"],
+        image_type=tuple(parts["image_type"]),
+        part=parts["part"],
+        study_uid=parts["study_uid"],
+        series_uid=parts["series_uid"],
+        frame_of_reference=parts["frame_of_reference"],
+        problem=None if problem is None else Problem(**problem),
+    )

@@ -1,0 +1,71 @@
+"""Begin: what a session opens with, and which volume it is about."""
+
+import uuid
+
+from annotate_server.domain.annotation import Session
+from annotate_server.domain.compute import Compute, VolumePlace
+from annotate_server.domain.errors import NotFound, StateError
+from annotate_server.domain.person import Person
+from annotate_server.domain.project import CaseStatus, Project
+from annotate_server.domain.stored import KnownCase, StoredLayer, VolumeFacts
+from annotate_server.workflows.merging import matched
+from annotate_server.workflows.reception import Reception
+from annotate_server.workflows.records import Records
+
+
+def begin_session(
+    project_id: str, case_id: str, person: Person, records: Records, compute: Compute, reception: Reception
+) -> Session:
+    """Return a new session on a case: its newest label, else the newest prediction, else an empty draft.
+
+    Raises StateError for a case that was put aside, NotFound where its files are gone, and the errors of reading it.
+    """
+    project, case = records.projects.get(project_id), records.cases.get(case_id)
+    item = records.projects.item(project.id, case.id, reception.clock())
+    if item.status is CaseStatus.PUT_ASIDE:
+        raise StateError(f"the case was put aside: {item.reason}", remedy="Take it back first.")
+    facts = facts_of(case, records, compute)
+    start, parent, version = _start(project, case, facts, records)
+    return Session(
+        id=uuid.uuid4().hex,
+        project_id=project.id,
+        case_id=case.id,
+        person=person.name,
+        geometry=facts.geometry,
+        start=start,
+        segments=matched(start.segments, project.segments)[1] if start else project.segments,
+        parent=parent,
+        model_version=version,
+        opened_at=reception.clock(),
+        lease_until=reception.lease_end(),
+    )
+
+
+def facts_of(case: KnownCase, records: Records, compute: Compute) -> VolumeFacts:
+    """Return what reading a case's volume tells; it is read where nobody has done so."""
+    if case.facts is not None:
+        return case.facts
+    if case.is_missing:
+        raise NotFound("the case's files are not there any more", source=case.case.reference.key)
+    facts = compute.facts(VolumePlace(case.case.reference, case.declared))
+    records.cases.learn(case.id, facts)
+    return facts
+
+
+def volume_of(session: Session, records: Records) -> VolumePlace:
+    """Return where a worker finds the volume of a session's case."""
+    case = records.cases.get(session.case_id)
+    return VolumePlace(case.case.reference, case.declared, case.facts.digest if case.facts else None)
+
+
+def _start(
+    project: Project, case: KnownCase, facts: VolumeFacts, records: Records
+) -> tuple[StoredLayer | None, str | None, str | None]:
+    """Return a layer to begin with, the label that it is of, and the model version that drafted it."""
+    labels = records.labels.of_case(project.id, case.id)
+    if labels:
+        return labels[-1].layers[0], labels[-1].id, labels[-1].model_version
+    prediction = records.predictions.newest(case.id, project.apps)
+    if prediction is not None and prediction.layer.geometry.matches(facts.geometry):
+        return prediction.layer, None, f"{prediction.model}@{prediction.version}"
+    return None, None, None

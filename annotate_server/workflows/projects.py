@@ -1,0 +1,68 @@
+"""Projects: made by an administrator, and one by itself for each app that is ready."""
+
+from dataclasses import dataclass
+
+from annotate_server.domain.errors import AnnotateError, NotFound
+from annotate_server.domain.model import App
+from annotate_server.domain.person import Person, Role
+from annotate_server.domain.ports import ModelRegistry
+from annotate_server.domain.project import Project
+from annotate_server.domain.store_ports import ProjectStore
+
+PROGRAM = Person("annotate-server", Role.ADMIN)
+"""Who made what nobody asked for."""
+
+
+@dataclass(frozen=True)
+class Projects:
+    """The projects of a server."""
+
+    store: ProjectStore
+    registry: ModelRegistry
+
+    def all(self) -> tuple[Project, ...]:
+        """Return every project, sorted by id."""
+        return self.store.all()
+
+    def get(self, project_id: str) -> Project:
+        """Return a project; raises NotFound."""
+        return self.store.get(project_id)
+
+    def add(self, project: Project, person: Person) -> None:
+        """Add a project; raises UnknownModel for an app that is not there, StateError where the id is taken."""
+        person.must_be(Role.ADMIN)
+        self._check(project)
+        self.store.add(project, person)
+
+    def change(self, project: Project, person: Person) -> None:
+        """Replace a project's description; what was annotated in it stays."""
+        person.must_be(Role.ADMIN)
+        self._check(project)
+        self.store.change(project, person)
+
+    def make_defaults(self) -> None:
+        """Make the project of every app that is ready and has none: who works alone never has to know of projects."""
+        for name in self.registry.names():
+            try:
+                app = self.registry.app(name)
+            except AnnotateError:
+                continue  # an app whose description is not valid is listed as such with the models
+            if not self.registry.missing(app) and not self._has(name):
+                self.store.add(_default(app), PROGRAM)
+
+    def _check(self, project: Project) -> None:
+        for name in project.apps:
+            self.registry.app(name)
+
+    def _has(self, project_id: str) -> bool:
+        try:
+            self.store.get(project_id)
+        except NotFound:
+            return False
+        return True
+
+
+def _default(app: App) -> Project:
+    """Return the project of an app: its segments, and the cases that it is made for."""
+    card = app.card
+    return Project(app.name, card.title, card.segments, (app.name,), card.modalities)
