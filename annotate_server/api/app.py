@@ -39,23 +39,12 @@ _NOUNS = (projects, cases, worklist, sessions, drafts, segments, labels, predict
 def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI:
     """Return the application; its lifespan makes the folder for uploads and ends event streams."""
     options = options or ApiOptions()
-    app = FastAPI(
-        title="annotate-server",
-        version=__version__,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        lifespan=_lifespan,
-        redirect_slashes=False,
-    )
+    app = routed()
     state = app.state
     state.services, state.options = services, options
     state.flow, state.metrics = Flow(options.limits), Metrics()
     state.newsroom, state.sign_ins = Newsroom(services.watchers), SignIns(options.limits.cookie_s)
     state.metrics.watch(services)
-    app.include_router(_version_1())
-    app.include_router(health.router)
-    app.include_router(sign_in.router)
     problems.install(app)
     app.add_middleware(
         Doorkeeper,
@@ -65,6 +54,24 @@ def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI
         metrics=state.metrics,
     )
     app.openapi = lambda: description(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def routed() -> FastAPI:
+    """Return the routes alone: enough to describe them."""
+    app = FastAPI(
+        title="annotate-server",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.include_router(_version_1())
+    app.include_router(health.router)
+    app.include_router(sign_in.router)
     return app
 
 

@@ -5,6 +5,7 @@ from starlette.concurrency import run_in_threadpool
 
 from annotate_server.api.flow import Flow
 from annotate_server.api.metrics import Metrics
+from annotate_server.api.v1.documented import EVERYWHERE, may
 from annotate_server.api.v1.views import View
 from annotate_server.api.who import Anybody, Served
 
@@ -44,7 +45,10 @@ async def ready(request: Request, response: Response) -> ReadyView:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus."}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus."},
+        **may(*EVERYWHERE),
+    },
 )
 async def metrics(request: Request, services: Served, person: Anybody) -> Response:
     """Return everything that is counted."""

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from annotate_server.backends.devices import chosen_device, limit_threads
 from annotate_server.backends.discovery import EntryPointBackends
@@ -13,10 +14,19 @@ from annotate_server.imaging.isolation import Isolated, Limits
 from annotate_server.imaging.reading import IsolatedReader
 from annotate_server.settings import Settings
 from annotate_server.stores.blobs import BlobFolder
+from annotate_server.stores.database import FILE_NAME, open_database
 from annotate_server.stores.folder_apps import FolderApps
 from annotate_server.stores.folder_studies import FolderStudies
 from annotate_server.stores.model_registry import FolderModelRegistry
-from annotate_server.workflows.predict import Predictor
+from annotate_server.stores.sqlite_cases import SqliteCases
+from annotate_server.stores.sqlite_predictions import SqlitePredictions
+
+if TYPE_CHECKING:
+    from annotate_server.workflows.predict import Predictor
+    from annotate_server.workflows.prediction_keeping import PredictionKeeper
+
+WORKER_FACTORY = "annotate_server.bootstrap.workers:functions"
+"""What puts a worker together, in its own process."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +38,10 @@ class Ports:
     backends: EntryPointBackends
     blobs: BlobFolder
 
-    def predictor(self) -> Predictor:
+    def predictor(self) -> "Predictor":
         """Return a predictor on the device of the settings."""
+        from annotate_server.workflows.predict import Predictor  # noqa: PLC0415  not for who serves others only
+
         limit_threads(self.settings.threads)
         return Predictor(self.registry, self.backends, chosen_device(self.settings.device))
 
@@ -44,6 +56,17 @@ class Ports:
         """Give the volumes below `source`; what is known of them is remembered in the workspace."""
         with Isolated(self.limits()) as isolated:
             yield FolderStudies(source, isolated, self.settings.workspace / "scan.sqlite")
+
+    @contextmanager
+    def predictions(self) -> "Iterator[PredictionKeeper]":
+        """Give what keeps drafts in the workspace, for the session that opens their cases later."""
+        from annotate_server.workflows.prediction_keeping import PredictionKeeper  # noqa: PLC0415  as above
+
+        database = open_database(self.settings.workspace / FILE_NAME)
+        try:
+            yield PredictionKeeper(SqliteCases(database), SqlitePredictions(database), self.blobs)
+        finally:
+            database.close()
 
     def limits(self) -> Limits:
         """Return what a process that parses files may take."""

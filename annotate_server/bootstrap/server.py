@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from annotate_server.api.services import Limits, Services
-from annotate_server.bootstrap.ports import Ports, wire
-from annotate_server.bootstrap.workers import FACTORY
+from annotate_server.bootstrap.ports import WORKER_FACTORY, Ports, wire
 from annotate_server.domain.annotation import Session
 from annotate_server.domain.compute import Drafted, JobWatchers
 from annotate_server.domain.errors import AnnotateError
@@ -47,6 +46,8 @@ from annotate_server.workflows.suggest import Worklist
 
 log = logging.getLogger(__name__)
 
+_LONGEST_S = 2000.0
+"""A worker that is at one thing for longer hangs; reading the largest volume may take 1800 s."""
 _BACKGROUND_NICE = 10
 """Whole drafts make way for prompts where both want the same core."""
 
@@ -182,9 +183,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def _worker(settings: Settings, nice: int) -> WorkerProcess:
-    scratch = settings.workspace / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    return WorkerProcess(WorkerOptions(FACTORY, settings.model_dump_json(), nice=nice))
+    return WorkerProcess(WorkerOptions(WORKER_FACTORY, settings.model_dump_json(), nice=nice, longest_s=_LONGEST_S))
 
 
 def _promptable(ports: Ports) -> tuple[str, ...]:

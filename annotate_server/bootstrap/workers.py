@@ -10,8 +10,6 @@ from annotate_server.settings import Settings
 from annotate_server.stores.volume_cache import FolderVolumeCache
 from annotate_server.workflows.answer import Answerer, OpenVolumes
 
-FACTORY = f"{__name__}:functions"
-
 
 def functions(settings: str) -> Mapping[str, Callable[[object, Control], object]]:
     """Return what the worker can be asked for, by name; `settings` is the JSON of `Settings`."""

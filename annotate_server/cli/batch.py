@@ -16,6 +16,7 @@ from annotate_server.domain.volume import Modality
 from annotate_server.imaging.labelmap_files import LabelmapFormat
 from annotate_server.workflows.batch import Batch, BatchOrder
 from annotate_server.workflows.contact_sheet import NAME as CONTACT_SHEET
+from annotate_server.workflows.drafter import LocalDrafter
 from annotate_server.workflows.manifest import NAME as MANIFEST
 from annotate_server.workflows.manifest import ManifestLine, Status
 
@@ -70,10 +71,10 @@ def batch(
 def _run(order: BatchOrder, source: Path, workspace: Path | None, *, as_json: bool) -> Batch:
     """Scan, draft with a progress bar, and say at the end what became of it."""
     found = ports(workspace)
-    with found.reader() as reader, found.studies(source) as studies:
+    with found.reader() as reader, found.studies(source) as studies, found.predictions() as keep:
         predictor = found.predictor()
         predictor.load(order.model)
-        batch_run = Batch(order, predictor, reader)
+        batch_run = Batch(order, LocalDrafter(order.model, predictor, keep), reader)
         try:
             _draft(batch_run, _scanned(studies.scan(), source), as_json=as_json)
         finally:

@@ -1,1 +1,6 @@
-"""The HTTP client, for scripts and for `annotate batch --server`."""
+"""A Python client of the server: `AnnotateClient`, and `ClientSession` for an open case."""
+
+from annotate_server.client.client import AnnotateClient
+from annotate_server.client.session import ClientSession
+
+__all__ = ["AnnotateClient", "ClientSession"]

@@ -117,7 +117,7 @@ class Dispatcher:
 
     def _carry_out(self, job: Job) -> None:
         """Run a claimed job and keep what became of it."""
-        self.watchers.tell(job)
+        self.tell(job)
         run = _Run(self, job)
         log.info("a job begins", extra={"job": job.id, "kind": job.kind, "attempt": job.attempts})
         try:
@@ -135,7 +135,7 @@ class Dispatcher:
             log.exception("a job failed in a way that was not foreseen", extra={"job": job.id})
             ended = self._failed(job, PredictionFailed(f"it stopped with {type(error).__name__}"))
         log.info("a job is %s", ended.state, extra={"job": job.id, "kind": job.kind})
-        self.watchers.tell(ended)
+        self.tell(ended)
 
     def _succeeded(self, run: "_Run") -> Job:
         """Run a job to its good end, or raise."""
@@ -164,6 +164,13 @@ class Dispatcher:
             return self.queue.put_back(job.id, counts=counts)
         except StateError:
             return self.queue.get(job.id)
+
+    def tell(self, job: Job) -> None:
+        """Tell the watchers; no job suffers from one that cannot listen any more."""
+        try:
+            self.watchers.tell(job)
+        except Exception:  # part of the worker loop: a watcher is somebody else's, perhaps on its way out
+            log.exception("a watcher of jobs failed", extra={"job": job.id})
 
     def ending(self, job: Job) -> _Ending | None:
         """Say why a running job should stop; None where it should not."""
@@ -205,7 +212,7 @@ class _Run:
             log.debug("progress was not kept: %s", error)
             return
         self.job = self.job.advanced(fraction, message)
-        self.dispatcher.watchers.tell(self.job)
+        self.dispatcher.tell(self.job)
 
     def _is_unwanted(self) -> bool:
         """Say whether the job should stop; the queue is not asked at every look."""

@@ -143,6 +143,18 @@ class SqliteQueue:
         """Keep that a queued or running job was cancelled, and return it; StateError where it has ended."""
         return self._end(job_id, JobState.CANCELLED)
 
+    def put_back(self, job_id: str, *, counts: bool = True) -> Job:
+        """Put a running job back into the queue and return it; where not `counts`, this attempt is forgotten."""
+        with self._database.writing() as connection:
+            job = _get(connection, job_id).moved_to(JobState.QUEUED)
+            return _keep(connection, replace(job, message="", attempts=job.attempts - (not counts)))
+
+    def has_waiting(self, priority: Priority) -> bool:
+        """Say whether a job of at least this priority is queued."""
+        query = select(JOBS.c.id).where(JOBS.c.state == JobState.QUEUED.value, JOBS.c.priority >= int(priority))
+        with self._database.reading() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def recover(self, problem: Problem, most_attempts: int = 2) -> None:
         """Put running jobs back into the queue after a crash; those begun `most_attempts` times fail with `problem`."""
         with self._database.writing() as connection:

@@ -137,6 +137,7 @@ class WorkerProcess:
             self._child.channel.send(pack(setup))
             ready = unpack(self._child.channel.receive(START_S))
         except (ChannelClosed, ChannelTimeout) as error:
+            self.deaths += 1
             raise WorkerDied(
                 f"{_how(self._discard(PATIENCE_S))} at its start", remedy="See the server's log."
             ) from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from annotate_server.domain.errors import AnnotateError, NoSpace, NotFound, StateError, StorageFailed
+from annotate_server.domain.errors import AnnotateError, NoSpace, NotFound, StateError, StorageFailed, TooBusy
 from annotate_server.imaging.whole_file import make_folder, part_file, refused_by_disk, settle, sync_folder
 from annotate_server.stores.schema import REVISION
 
@@ -21,6 +21,7 @@ BUSY_TIMEOUT_S = 10
 SYNCHRONOUS = "FULL"
 """NORMAL would keep the file whole through a power cut and lose what was acknowledged last."""
 MIGRATIONS = Path(__file__).parent / "migrations"
+_HARDLY_ANY_BYTES = 1 << 20
 _WRITING = "annotate_writing"
 _log = logging.getLogger(__name__)
 
@@ -87,8 +88,10 @@ def translated(path: Path) -> Iterator[None]:
     except IntegrityError as error:
         raise _constraint(error) from error
     except DatabaseError as error:
-        if _name(error) == "SQLITE_FULL":
+        if _is_for_want_of_space(_name(error), path):
             raise NoSpace("the disk is full", source=str(path), remedy="Free space on it and try again.") from error
+        if _name(error) == "SQLITE_BUSY":
+            raise TooBusy("another process is writing to the database", source=str(path)) from error
         raise StorageFailed(f"the database refused ({error.orig})", source=str(path), remedy=_REPAIR) from error
 
 
@@ -189,6 +192,15 @@ def _migrate(engine: Engine, path: Path, found: str | None, migrations: Path) ->
         _log.info("migrating the database from revision %s", found, extra={"action": "database-migrated"})
     with engine.connect().execution_options(**{_WRITING: True}) as connection, connection.begin():
         upgrade(connection, migrations)
+
+
+def _is_for_want_of_space(name: str, path: Path) -> bool:
+    """Say whether a full disk is behind an error: SQLite says so only of the files that it writes by itself."""
+    if name.startswith("SQLITE_IOERR"):
+        with suppress(OSError):
+            disk = os.statvfs(path.parent)
+            return name == "SQLITE_IOERR_SHMSIZE" or disk.f_bavail * disk.f_frsize < _HARDLY_ANY_BYTES
+    return name == "SQLITE_FULL"
 
 
 def _constraint(error: IntegrityError) -> AnnotateError:

@@ -8,7 +8,6 @@ from annotate_server.domain.model import App, ModelVersion, WeightFile
 from annotate_server.domain.ports import Control
 from annotate_server.imaging.whole_file import digest_of
 from annotate_server.stores.blobs import BlobFolder
-from annotate_server.stores.download import download
 from annotate_server.stores.folder_apps import FolderApps
 
 _MAX_FILES_LOOKED_AT = 20_000
@@ -65,6 +64,8 @@ class FolderModelRegistry:
 
     def pull(self, name: str, mirror: str | None, control: Control) -> ModelVersion:
         """Install a model's weights from their public address, or from `mirror`/<model>/<file>."""
+        from annotate_server.stores.download import download  # noqa: PLC0415  loads an HTTP client
+
         app = self.app(name)
         for weight in self.missing(app):
             url = f"{mirror.rstrip('/')}/{app.name}/{weight.name}" if mirror else weight.url

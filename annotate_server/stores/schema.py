@@ -79,6 +79,7 @@ SESSIONS = Table(
     _text("segments"),
     _text("locked"),
     _text("parent", optional=True),
+    Column("layer", Integer, nullable=False),
     _text("model_version", optional=True),
     _text("opened_at", optional=True),
     _text("lease_until", optional=True),

@@ -11,13 +11,14 @@ from annotate_server.domain.annotation import Interaction, InteractionKind, Sess
 from annotate_server.domain.errors import CaseTaken, NotFound, StaleRevision, StateError
 from annotate_server.domain.person import Person
 from annotate_server.domain.stored import StoredLayer
-from annotate_server.imaging.geometry_json import geometry_as_json, geometry_of_json
+from annotate_server.imaging.geometry_json import geometry_as_json
 from annotate_server.stores.database import Database
 from annotate_server.stores.schema import EVENTS, SESSIONS, SNAPSHOTS
 from annotate_server.stores.sqlite_audit import SERVER, Act, write_audit
 from annotate_server.stores.sqlite_values import (
     box_of,
     box_text,
+    geometry_of,
     json_text,
     layer_columns,
     layer_of,
@@ -208,6 +209,7 @@ def _row(session: Session) -> Mapping[str, Any]:
         "segments": segments_text(session.segments),
         "locked": json_text(sorted(session.locked)),
         "parent": session.parent,
+        "layer": session.layer,
         "model_version": session.model_version,
         "opened_at": optional_time_text(session.opened_at),
         "lease_until": optional_time_text(session.lease_until),
@@ -221,7 +223,7 @@ def _session(row: RowMapping, interactions: tuple[Interaction, ...]) -> Session:
         project_id=row["project_id"],
         case_id=row["case_id"],
         person=row["person"],
-        geometry=geometry_of_json(json.loads(row["geometry"])),
+        geometry=geometry_of(row["geometry"]),
         state=SessionState(row["state"]),
         interactions=interactions,
         applied=row["applied"],
@@ -230,6 +232,7 @@ def _session(row: RowMapping, interactions: tuple[Interaction, ...]) -> Session:
         segments=segments_of(row["segments"]),
         locked=frozenset(json.loads(row["locked"])),
         parent=row["parent"],
+        layer=row["layer"],
         model_version=row["model_version"],
         opened_at=time_of(row["opened_at"]),
         lease_until=time_of(row["lease_until"]),

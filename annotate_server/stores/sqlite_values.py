@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy import RowMapping
 
 from annotate_server.domain.case import Format, PatientKey, StoredVolume
 from annotate_server.domain.errors import Problem
-from annotate_server.domain.geometry import Box
+from annotate_server.domain.geometry import Box, Geometry
 from annotate_server.domain.labelmap import Segment
 from annotate_server.domain.prompt import Prompt, PromptKind
 from annotate_server.domain.stored import StoredLayer, VolumeFacts
@@ -55,6 +56,13 @@ def segments_text(segments: Iterable[Segment]) -> str:
     return json_text([segment_as_json(segment) for segment in segments])
 
 
+@lru_cache(maxsize=512)
+def geometry_of(text: str) -> Geometry:
+    """Return the grid of a text; the same few are asked for again and again."""
+    return geometry_of_json(json.loads(text))
+
+
+@lru_cache(maxsize=512)
 def segments_of(text: str) -> tuple[Segment, ...]:
     """Return the segments of a text."""
     return tuple(segment_of_json(value) for value in json.loads(text))
@@ -71,7 +79,7 @@ def layer_columns(layer: StoredLayer) -> Mapping[str, str]:
 
 def layer_of(row: RowMapping | Mapping[str, str]) -> StoredLayer:
     """Return the layer of a row that has the columns blob, geometry and segments."""
-    return StoredLayer(row["blob"], geometry_of_json(json.loads(row["geometry"])), segments_of(row["segments"]))
+    return StoredLayer(row["blob"], geometry_of(row["geometry"]), segments_of(row["segments"]))
 
 
 def box_text(box: Box) -> str:

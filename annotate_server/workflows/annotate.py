@@ -18,7 +18,7 @@ from annotate_server.domain.prompt import Prompt
 from annotate_server.domain.stored import StoredLayer
 from annotate_server.imaging.frame import Frame
 from annotate_server.imaging.seg_nrrd_writing import segment_boxes
-from annotate_server.workflows.beginning import begin_session, volume_of
+from annotate_server.workflows.beginning import Opening, begin_session, volume_of
 from annotate_server.workflows.desk import NOWHERE, Desk
 from annotate_server.workflows.journal import Entry, Journal, new_event
 from annotate_server.workflows.layers import keep_layer, read_layer
@@ -41,13 +41,13 @@ class Annotator:
 
     # Open, resume, leave
 
-    def open(self, project_id: str, case_id: str, person: Person) -> Session:
+    def open(self, project_id: str, case_id: str, person: Person, layer: int = 0) -> Session:
         """Open a case: on its newest label, else the newest prediction by the project's apps, else an empty draft.
 
-        Raises CaseTaken where a live session is open on it, StateError for one that was put aside, and the errors of
-        reading its volume.
+        `layer` is that of the label that is corrected; the others stay as they are. Raises CaseTaken where a live
+        session is open on it, StateError for one that was put aside, and the errors of reading its volume.
         """
-        session = begin_session(project_id, case_id, person, self.records, self.compute, self.reception)
+        session = begin_session(Opening(project_id, case_id, person, layer), self.records, self.compute, self.reception)
         self.records.sessions.open(session, person)
         self.reception.begin(session)
         self._tell(session)

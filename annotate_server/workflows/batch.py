@@ -19,16 +19,16 @@ from annotate_server.imaging.measure import measure_segments
 from annotate_server.imaging.overlay import write_overlay
 from annotate_server.imaging.whole_file import digest_of, whole_file
 from annotate_server.workflows.contact_sheet import write_contact_sheet
+from annotate_server.workflows.drafter import Drafter
+from annotate_server.workflows.fingerprint import fingerprint_of
 from annotate_server.workflows.manifest import (
     ManifestFile,
     ManifestLine,
     Output,
     Status,
-    fingerprint_of,
     source_of,
 )
 from annotate_server.workflows.output_names import output_names
-from annotate_server.workflows.predict import Predictor
 from annotate_server.workflows.suitability import check_stored, with_modality
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Batch:
     """One run over a list of volumes; `drafts` does the work and yields a line a case."""
 
     order: BatchOrder
-    predictor: Predictor
+    drafter: Drafter
     reader: VolumeReader
     tally: BatchTally = field(default_factory=BatchTally)
 
@@ -84,7 +84,7 @@ class Batch:
         `close`) leaves every finished case valid, and the contact sheet up to date.
         """
         self.order.out.mkdir(parents=True, exist_ok=True)
-        version, _ = self.predictor.load(self.order.model)
+        version = self.drafter.version()
         manifest = ManifestFile(self.order.out)
         earlier = manifest.earlier() if self.order.resume else {}
         names = output_names([stored.key for stored in volumes])
@@ -106,7 +106,7 @@ class Batch:
 
     def _read_ahead(self, volumes: list[StoredVolume]) -> Iterator[tuple[StoredVolume, Future[Volume]]]:
         """Yield every volume with its voxels to come, or the reason why none will; one is read ahead."""
-        app = self.predictor.load(self.order.model)[0].app
+        app = self.drafter.version().app
         waiting: deque[tuple[StoredVolume, Future[Volume]]] = deque()
         with ThreadPoolExecutor(1, "read-ahead") as pool:
             for stored in volumes:
@@ -130,7 +130,7 @@ class Batch:
     def _line(self, stored: StoredVolume, reading: Future[Volume], name: str, control: Control) -> ManifestLine:
         """Draft one volume and return its line, whatever happens to it."""
         began = time.monotonic()
-        version, _ = self.predictor.load(self.order.model)
+        version = self.drafter.version()
         blank = ManifestLine(
             source=source_of(stored),
             key=stored.key,
@@ -157,9 +157,9 @@ class Batch:
         self, blank: ManifestLine, stored: StoredVolume, volume: Volume, name: str, control: Control
     ) -> ManifestLine:
         """Draft, write and measure one volume."""
-        app = self.predictor.load(self.order.model)[0].app
+        app = self.drafter.version().app
         volume = with_modality(volume, app.card, self.order.modality)
-        result = self.predictor.draft(self.order.model, {str(volume.modality or "volume"): volume}, control)
+        result = self.drafter.draft(stored, volume, control)
         target = self.order.out / f"{name}{SUFFIX[self.order.format]}"
         picture = self.order.out / OVERLAYS / f"{name}.png"
         write_labelmap(

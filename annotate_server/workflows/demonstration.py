@@ -11,6 +11,7 @@ from annotate_server.imaging.overlap import dice
 from annotate_server.testing.phantoms import SAMPLE_CASES, SampleCase, is_intact, make_sample_data
 from annotate_server.workflows.batch import Batch, BatchOrder
 from annotate_server.workflows.contact_sheet import NAME as CONTACT_SHEET
+from annotate_server.workflows.drafter import LocalDrafter
 from annotate_server.workflows.manifest import ManifestLine
 from annotate_server.workflows.predict import Predictor
 
@@ -49,7 +50,7 @@ class Demonstration:
         for model in sorted({case.model for case in SAMPLE_CASES}):
             cases = {Path(case.image).name: case for case in SAMPLE_CASES if case.model == model}
             order = BatchOrder(model, self.folder / "drafts" / model)
-            batch = Batch(order, predictor, reader)
+            batch = Batch(order, LocalDrafter(model, predictor), reader)
             for line in batch.drafts([volumes[key] for key in cases], control):
                 if line is not None:
                     yield SampleDraft(cases[line.key], volumes[line.key], line, order.out / CONTACT_SHEET)

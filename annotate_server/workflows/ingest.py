@@ -20,7 +20,7 @@ from annotate_server.domain.ports import StudySource
 from annotate_server.domain.store_ports import CaseStore, Identities
 from annotate_server.domain.stored import KnownCase, VolumeFacts
 from annotate_server.domain.volume import Acquisition
-from annotate_server.workflows.manifest import fingerprint_of
+from annotate_server.workflows.fingerprint import fingerprint_of
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """The manifest of a batch: `manifest.jsonl`, a line a case, that machines read and `--resume` goes on from."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -108,18 +107,6 @@ def source_of(stored: StoredVolume) -> str:
     """Return the path that a person would name: the file, or the folder of the series (and its part)."""
     place = stored.files[0] if len(stored.files) == 1 else Path(os.path.commonpath([f.parent for f in stored.files]))
     return f"{place}#{stored.part}" if stored.part else str(place)
-
-
-def fingerprint_of(stored: StoredVolume) -> str:
-    """Return a digest over what the file system says of the input files; another one means: draft it again."""
-    state = hashlib.sha256()
-    for path in stored.files:
-        try:
-            facts = path.stat()
-            state.update(f"{path.name}|{facts.st_size}|{facts.st_mtime_ns}\n".encode())
-        except OSError:
-            state.update(f"{path.name}|gone\n".encode())
-    return state.hexdigest()
 
 
 class ManifestFile:

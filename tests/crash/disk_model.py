@@ -141,8 +141,7 @@ class _Reading:
     ) -> None:
         arguments, result = rest
         if descriptor == 1 and strings and strings[0].startswith(ACK):
-            said = strings[0].decode().splitlines()
-            self.ops += [Op("ack", says=line.removeprefix(ACK.decode())) for line in said]
+            self.ops += [Op("ack", says=said) for said in said_in(strings[0].decode())]
         name = self._below(path)
         if name is None:
             return
@@ -259,6 +258,11 @@ class _Disk:
 
     def _is_reachable(self, name: str) -> bool:
         return all(str(parent) in self.folders for parent in PurePosixPath(name).parents)
+
+
+def said_in(output: str) -> list[str]:
+    """Return what a program said was on the disk."""
+    return [line.removeprefix(ACK.decode()) for line in output.splitlines() if line.startswith(ACK.decode())]
 
 
 def acknowledged(ops: Sequence[Op], after: int) -> Collection[str]:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from annotate_server.domain.annotation import Interaction, InteractionKind, Label, LabelState, Session, SessionState
 from annotate_server.domain.case import Case, Format, PatientKey, StoredVolume
-from annotate_server.domain.errors import Problem
+from annotate_server.domain.errors import Problem, StorageFailed
 from annotate_server.domain.geometry import Box, Geometry
 from annotate_server.domain.job import Job, JobKind, JobState
 from annotate_server.domain.labelmap import Segment
@@ -82,7 +82,8 @@ def facts(stores: Stores) -> Iterator[str]:
             yield from [f"aside {item.case_id} {item.reason}"] if item.status is CaseStatus.PUT_ASIDE else []
     yield from (f"user {user.name} {user.role}" for user in stores.users.all())
     for job in stores.queue.all():
-        yield from (f"job {job.id} {job.order}", f"job {job.id} {job.has_ended} {job.result}")
+        yield f"job {job.id} {job.order}"
+        yield from [f"job {job.id} {job.state} {job.result} {job.problem}"] if job.has_ended else []
         yield from (f"job {job.id} attempt {n}" for n in range(job.attempts + 1))
         yield from (f"job {job.id} progress {n}" for n in range(int(job.progress * 4) + 1))
     yield from _facts_of_rows(stores)
@@ -145,7 +146,7 @@ def prepare(stores: Stores) -> None:
 
 
 def _blobs(stores: Stores) -> Iterator[None]:
-    for number in range(TIMES):
+    for number in range(3 * TIMES):
         stores.blobs.add_bytes(f"bytes {number}".encode() * 300)
         yield
         with stores.blobs.adding() as added, added.path.open("wb", buffering=0) as file:
@@ -195,8 +196,10 @@ def _sessions(stores: Stores) -> Iterator[None]:
 
 
 def _snapshots(stores: Stores) -> Iterator[None]:
-    for number in range(TIMES):
-        stores.sessions.keep_snapshot(f"s{number}", 0, stores.blobs.add_bytes(f"whole {number}".encode() * 200))
+    for number in range(3 * TIMES):
+        stores.sessions.keep_snapshot(
+            f"s{number % TIMES}", number, stores.blobs.add_bytes(f"whole {number}".encode() * 200)
+        )
         yield
 
 
@@ -272,13 +275,30 @@ def main() -> None:
     """Carry out an operation; after each step, say every fact that is new."""
     workspace, operation = Path(sys.argv[1]), sys.argv[2]
     opening.SYNCHRONOUS = sys.argv[3] if len(sys.argv) > 3 else opening.SYNCHRONOUS
-    stores = opened(workspace)
+    stores: Stores | None = None
+    try:
+        stores = opened(workspace)
+        carry_out(stores, operation)
+    except StorageFailed as error:
+        os.writev(1, [f"REFUSED {type(error).__name__} {error}\n".encode()])
+        stores = opened(workspace) if stores is None else stores
+        if stores.database.failure is None:
+            carry_out(stores, "users")
+        else:
+            os.writev(1, [b"CLOSED until it is started again\n"])
+    stores.database.close()
+
+
+def carry_out(stores: Stores, operation: str) -> None:
+    """Do the steps of an operation and say after each what is new.
+
+    It is said by `writev`, so that whoever lets writes fail does not hit this.
+    """
     said = set(fact_digests(stores))
     for _ in OPERATIONS[operation](stores):
         new = set(fact_digests(stores)) - said
-        os.write(1, "".join(f"ACK {digest}\n" for digest in sorted(new)).encode())
+        os.writev(1, ["".join(f"ACK {digest}\n" for digest in sorted(new)).encode()])
         said |= new
-    stores.database.close()
 
 
 def fact_digests(stores: Stores) -> Iterator[str]:

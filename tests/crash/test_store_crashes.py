@@ -1,7 +1,9 @@
 """A power cut at any moment of any write: what was acknowledged is there, and nothing is there by half."""
 
 import os
+import random
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -10,13 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from disk_model import Op, State, Tree, acknowledged, after_crash, record, states, unsynced
+from disk_model import Op, State, Tree, acknowledged, after_crash, record, said_in, states, unsynced
 from sqlalchemy import text
 from store_program import OPERATIONS, fact_digests, opened, prepare
 
 from annotate_server.domain.errors import AnnotateError
 from annotate_server.stores.workspace_check import check_workspace
 
+SOME = 200
 PROGRAM = Path(__file__).parent / "store_program.py"
 TOGETHER = """
 SELECT (SELECT count(*) FROM label) - (SELECT count(*) FROM audit WHERE action = 'label-accepted'),
@@ -63,24 +66,27 @@ def recorded(start: Tree, folder: Path, operation: str, *more: str) -> list[Op]:
     return record([sys.executable, "-B", str(PROGRAM), str(workspace), operation, *more], workspace, folder / "log")
 
 
-def violations(start: Tree, ops: Sequence[Op], folder: Path, crashes: Iterable[State]) -> tuple[int, Counter[str]]:
-    """Return how many different crashes were tried, and what was wrong after them."""
+def violations(
+    start: Tree, ops: Sequence[Op], folder: Path, crashes: Iterable[State], most: int | None = None
+) -> tuple[int, Counter[str]]:
+    """Return how many different crashes were tried, at most `most`, and what was wrong after them."""
     found: Counter[str] = Counter()
     tried: set[int] = set()
     for state in crashes:
         tree = after_crash(start, ops, state)
         said = acknowledged(ops, state.after)
         key = hash((frozenset(tree.files.items()), tree.folders, frozenset(said)))
-        if key in tried:
-            continue
-        tried.add(key)
-        found.update(wrong(tree, said, folder / str(len(tried))))
+        if key not in tried:
+            tried.add(key)
+            found.update(wrong(tree, said, folder / str(len(tried))))
+        if len(tried) == most:
+            break
     return len(tried), found
 
 
 def first_violation(start: Tree, ops: Sequence[Op], folder: Path) -> Counter[str]:
-    """Return what is wrong after the first crash that does harm."""
-    for number, state in enumerate(states(ops)):
+    """Return what is wrong after the first crash that does harm; those that lose most are tried first."""
+    for number, state in enumerate(sorted(states(ops), key=lambda state: -len(state.lost))):
         own = folder / f"first{number}"
         own.mkdir()
         if found := violations(start, ops, own, [state])[1]:
@@ -88,10 +94,11 @@ def first_violation(start: Tree, ops: Sequence[Op], folder: Path) -> Counter[str
     return Counter()
 
 
-def spread(ops: Sequence[Op], most: int) -> Sequence[State]:
-    """Return at most twice `most` crashes, evenly spread over the whole run."""
+def mixed(ops: Sequence[Op]) -> Sequence[State]:
+    """Return every crash, in an order that is the same each time and favours no part of the run."""
     every = list(states(ops))
-    return every[:: max(1, len(every) // most)]
+    random.Random(len(every)).shuffle(every)  # noqa: S311  nothing secret
+    return every
 
 
 def wrong(tree: Tree, said: Collection[str], workspace: Path) -> Iterator[str]:
@@ -120,9 +127,9 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged(
     start = Tree(frozenset(), {}) if operation == "first-start" else prepared
     ops = recorded(start, tmp_path, operation)
     assert sum(op.kind == "ack" for op in ops) >= 4
-    tried, found = violations(start, ops, in_memory, spread(ops, 260))
+    tried, found = violations(start, ops, in_memory, mixed(ops), most=SOME)
     assert found == {}
-    assert tried >= 200
+    assert tried == SOME
 
 
 @pytest.mark.slow
@@ -193,6 +200,43 @@ def test_it_is_noticed_when_a_row_is_written_before_its_blob(prepared: Tree, tmp
     first_ack = next(index for index, op in enumerate(rest) if op.kind == "ack")
     reordered = [*rest[:first_ack], *blobs, *rest[first_ack:]]
     assert any("is gone" in fault for fault in first_violation(prepared, reordered, in_memory))
+
+
+def refusals(
+    prepared: Tree, folder: Path, call: str, errors: tuple[str, str], points: Iterable[int]
+) -> Iterator[tuple[int, str]]:
+    """Yield what the program said of each failed call; ends where there is no such call any more."""
+    for point in points:
+        workspace = folder / f"{call}{point}"
+        workspace.mkdir()
+        prepared.write(workspace)
+        inject = f"inject={call}:error={errors[0]}:when={point}"
+        tracing = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+        program = [sys.executable, "-B", str(PROGRAM), str(workspace), "labels"]
+        done = subprocess.run([*tracing, *program], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        refused = [line for line in done.stdout.splitlines() if line.startswith("REFUSED")]
+        assert list(wrong(Tree.of(workspace), said_in(done.stdout), folder / "after")) == []
+        assert [path for path in workspace.rglob(".part-*") if "after" not in path.parts] == []
+        if not refused:
+            return
+        yield point, refused[0]
+
+
+FAILING_CALLS = pytest.mark.parametrize("call", ["write", "pwrite64", "fsync", "fdatasync", "mkdir", "rename"])
+
+
+@FAILING_CALLS
+def test_a_full_disk_is_told_and_nothing_is_lost_or_left_half(prepared: Tree, in_memory: Path, call: str) -> None:
+    told = dict(refusals(prepared, in_memory, call, ("ENOSPC", "NoSpace"), (1, 4)))
+    assert all("NoSpace" in refusal or call in ("fsync", "fdatasync") for refusal in told.values()), told
+
+
+@pytest.mark.slow
+@FAILING_CALLS
+def test_a_full_disk_at_any_moment_is_told(prepared: Tree, in_memory: Path, call: str) -> None:
+    told = dict(refusals(prepared, in_memory, call, ("ENOSPC", "NoSpace"), range(1, 200)))
+    assert all("NoSpace" in refusal or call in ("fsync", "fdatasync") for refusal in told.values()), told
 
 
 def test_the_model_forgets_what_was_not_synced() -> None:

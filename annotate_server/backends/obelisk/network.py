@@ -105,7 +105,7 @@ def load_network(path: Path) -> ObeliskNet:
     try:
         stored = cast("Mapping[str, Tensor]", torch.load(path, weights_only=True, map_location="cpu"))
         network.load_state_dict({_own_name(key): value for key, value in stored.items()})
-    except (RuntimeError, KeyError, ValueError, EOFError, AttributeError, TypeError, UnpicklingError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, EOFError, AttributeError, TypeError, UnpicklingError) as error:
         raise WeightsInvalid(
             "the file does not hold the weights of the hybrid OBELISK network for nine classes",
             source=path.name,

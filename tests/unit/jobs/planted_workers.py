@@ -1,7 +1,6 @@
-"""What the workers of the tests do: small functions, good and bad, and the real ones on a workspace of the test."""
+"""What the workers of the tests do: small functions, good and bad."""
 
 import ctypes
-import json
 import os
 import signal
 import threading
@@ -52,23 +51,6 @@ def broken(settings: str) -> Functions:
 def exploding(settings: str) -> Functions:
     """Fail to be set up, in a way that nobody foresaw."""
     raise RuntimeError(settings)
-
-
-def real(settings: str) -> Functions:
-    """Return what a real worker does, on the workspace of the settings."""
-    from annotate_server.bootstrap import wire  # noqa: PLC0415
-    from annotate_server.imaging.isolation import Isolated  # noqa: PLC0415
-    from annotate_server.imaging.reading import IsolatedReader  # noqa: PLC0415
-    from annotate_server.settings import Settings  # noqa: PLC0415
-    from annotate_server.stores.blobs import BlobFolder  # noqa: PLC0415
-    from annotate_server.stores.volume_cache import FolderVolumeCache  # noqa: PLC0415
-    from annotate_server.workflows.answer import Answerer, OpenVolumes  # noqa: PLC0415
-
-    workspace = Path(json.loads(settings)["workspace"])
-    ports = wire(Settings(workspace=workspace, device="cpu", threads=1))
-    cache = FolderVolumeCache(workspace / "volumes", 1 << 30)
-    volumes = OpenVolumes(IsolatedReader(Isolated()), cache)
-    return Answerer(ports.predictor(), volumes, BlobFolder(workspace / "blobs")).functions()
 
 
 def _count(steps: object, control: Control) -> object:

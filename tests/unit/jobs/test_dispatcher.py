@@ -265,3 +265,14 @@ def test_a_queue_in_trouble_is_asked_again(bench: Bench, monkeypatch: pytest.Mon
     bench.add("a", "echo")
     bench.dispatcher.start()
     assert bench.ended("a").state is SUCCEEDED
+
+
+def test_a_watcher_that_fails_harms_no_job(bench: Bench) -> None:
+    def broken(news: JobNews) -> None:
+        raise RuntimeError("the event loop is closed")
+
+    bench.dispatcher.watchers.watchers.append(broken)
+    bench.dispatcher.start()
+    bench.add("a", "count", 40)
+    assert bench.ended("a").state is SUCCEEDED
+    assert bench.states("a") == [QUEUED, RUNNING, SUCCEEDED]

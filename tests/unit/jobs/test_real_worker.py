@@ -12,6 +12,7 @@ import pytest
 from conftest import oblique_geometry
 from numpy.typing import NDArray
 
+from annotate_server.bootstrap.ports import WORKER_FACTORY
 from annotate_server.domain.case import Format, PatientKey, StoredVolume
 from annotate_server.domain.compute import Drafted, DraftOrder, DraftPlace, HelpOrder, PromptOrder, VolumePlace
 from annotate_server.domain.errors import UnreadableFile
@@ -23,6 +24,7 @@ from annotate_server.domain.stored import VolumeFacts
 from annotate_server.domain.volume import Modality
 from annotate_server.jobs.lanes import Lane, WorkerPool
 from annotate_server.jobs.worker_process import WorkerOptions, WorkerProcess
+from annotate_server.settings import Settings
 from annotate_server.stores.blobs import BlobFolder
 from annotate_server.testing.phantom_files import write_nifti
 from annotate_server.workflows.layers import read_layer
@@ -44,13 +46,11 @@ def balls() -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[WorkerPool, Path]]:
     workspace = tmp_path_factory.mktemp("workspace")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        options = WorkerOptions("planted_workers:real", f'{{"workspace": "{workspace}"}}')
-        lane = Lane(WorkerProcess(options), warm_up=("any_structure",))
-        lane.start()
-        yield WorkerPool(lane), workspace
-        lane.close()
+    settings = Settings(workspace=workspace, device="cpu", threads=1)
+    lane = Lane(WorkerProcess(WorkerOptions(WORKER_FACTORY, settings.model_dump_json())), warm_up=("any_structure",))
+    lane.start()
+    yield WorkerPool(lane), workspace
+    lane.close()
 
 
 @pytest.fixture(scope="module")

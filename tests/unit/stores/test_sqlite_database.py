@@ -1,6 +1,7 @@
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Thread
 
@@ -85,7 +86,7 @@ def test_a_database_of_an_older_revision_is_copied_then_migrated(database: Datab
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(database: Database, newer_migrations: Path) -> None:
     script = newer_migrations / "versions" / "r0002_colour.py"
-    script.write_text(NEXT + '    op.execute("INSERT INTO nowhere VALUES (1)")\n')
+    script.write_text(NEXT + '    op.execute("DROP TABLE nowhere")\n')
     database.close()
     with pytest.raises(StorageFailed):
         open_database(database.path, newer_migrations, "0002")
@@ -151,9 +152,9 @@ def test_an_error_in_a_transaction_undoes_all_of_it(database: Database) -> None:
 
 def test_what_is_there_already_is_a_state_error_and_a_reference_to_nothing_not_found(database: Database) -> None:
     row = "INSERT INTO project VALUES ('p', 'Title', '[]', '[]', '[]', 'none')"
-    with pytest.raises(StateError), database.writing() as connection:
-        connection.execute(text(row))
-        connection.execute(text(row))
+    for expected in (nullcontext(), pytest.raises(StateError)):
+        with expected, database.writing() as connection:
+            connection.execute(text(row))
     with pytest.raises(NotFound), database.writing() as connection:
         connection.execute(text("INSERT INTO put_aside VALUES ('no', 'no', '', '', '')"))
 

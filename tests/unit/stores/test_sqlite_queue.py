@@ -146,3 +146,16 @@ def test_a_job_is_claimed_once_however_many_ask(database: Database, queue: Sqlit
     for thread in threads:
         thread.join()
     assert sorted(claimed, key=int) == [str(number) for number in range(20)]
+
+
+def test_a_job_that_was_put_back_waits_again_and_its_attempt_may_be_forgotten(queue: SqliteQueue) -> None:
+    queue.add(job("1", priority=Priority.BATCH))
+    assert queue.has_waiting(Priority.BATCH)
+    assert not queue.has_waiting(Priority.PERSON)
+    queue.claim()
+    assert not queue.has_waiting(Priority.BATCH)
+    assert queue.put_back("1", counts=False).attempts == 0
+    queue.claim()
+    assert (queue.put_back("1").attempts, queue.get("1").state) == (1, JobState.QUEUED)
+    with pytest.raises(StateError):
+        queue.put_back("1")

@@ -378,6 +378,14 @@ def test_the_other_layers_of_a_label_go_into_the_next_one(bench: Bench) -> None:
     label = bench.annotator.submit(session.id, ANN)
     assert label.layers[1] == above
     assert read_layer(bench.records.blobs, label.layers[0]).voxels[0, 0, 0] == 2
+    second = bench.annotator.open("organs", "c0", ANN, 1)
+    assert (voxels(bench, second) == 1).all()
+    an_edit(bench, second, Box((0, 0, 0), (1, 1, 1)), 0)
+    again = bench.again().annotator.submit(second.id, ANN)
+    assert again.layers[0] == label.layers[0]
+    assert read_layer(bench.records.blobs, again.layers[1]).voxels[0, 0, 0] == 0
+    with pytest.raises(InvalidRequest, match="no layer 2"):
+        bench.annotator.open("organs", "c0", ANN, 2)
 
 
 def test_desks_that_nobody_uses_are_cleared_and_set_up_again(bench: Bench, session: Session) -> None:

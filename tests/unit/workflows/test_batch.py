@@ -8,7 +8,7 @@ import pytest
 from conftest import oblique_geometry
 
 from annotate_server.domain.case import Format, PatientKey, StoredVolume
-from annotate_server.domain.errors import NotMadeFor, UnreadableFile
+from annotate_server.domain.errors import NoSpace, NotMadeFor, UnreadableFile
 from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Modality, Volume
 from annotate_server.imaging.labelmap_files import LabelmapFormat, read_labelmap
@@ -20,6 +20,7 @@ from annotate_server.testing.fakes import (
     threshold_app,
 )
 from annotate_server.workflows.batch import Batch, BatchOrder
+from annotate_server.workflows.drafter import Keep, LocalDrafter
 from annotate_server.workflows.manifest import ManifestLine, Status
 from annotate_server.workflows.predict import Predictor
 
@@ -34,6 +35,7 @@ class Bench:
     volumes: dict[str, Volume | Exception] = field(default_factory=dict)
     backend: ThresholdBackend = field(default_factory=ThresholdBackend)
     reader: InMemoryReader = field(init=False)
+    keep: Keep | None = None
 
     def __post_init__(self) -> None:
         (self.folder / "in").mkdir()
@@ -50,7 +52,8 @@ class Bench:
     def batch(self, **changes: object) -> Batch:
         registry = InMemoryRegistry({"bright": threshold_app()})
         predictor = Predictor(registry, InMemoryBackends({"threshold": self.backend}))
-        return Batch(BatchOrder("bright", self.folder / "out", **changes), predictor, self.reader)
+        drafter = LocalDrafter("bright", predictor, self.keep)
+        return Batch(BatchOrder("bright", self.folder / "out", **changes), drafter, self.reader)
 
     def run(self, stored: list[StoredVolume], **changes: object) -> list[ManifestLine | None]:
         return list(self.batch(**changes).drafts(stored, Control()))
@@ -184,3 +187,15 @@ def test_nothing_of_a_volume_is_in_the_manifest_but_its_name_and_numbers(bench: 
     bench.run([bench.stored("a.nii.gz")])
     assert bench.manifest()[0]["geometry"]["shape"] == list(SHAPE)
     assert len(bench.manifest()[0]["digest"]) == 64
+
+
+def test_a_draft_that_cannot_be_kept_in_the_workspace_is_written_all_the_same_and_says_so(bench: Bench) -> None:
+    def refuse(stored: StoredVolume, volume: Volume, result: object) -> None:
+        raise NoSpace("the disk is full")
+
+    bench.keep = refuse
+    (line,) = bench.run([bench.stored("a.nii")])
+    assert line is not None
+    assert line.status is Status.OK
+    assert "not kept in the workspace: the disk is full." in line.notes[-1]
+    assert (bench.folder / "out" / line.outputs[0].path).is_file()

@@ -139,6 +139,7 @@ _STATEMENTS = (
         segments VARCHAR NOT NULL,
         locked VARCHAR NOT NULL,
         parent VARCHAR,
+        layer INTEGER NOT NULL,
         model_version VARCHAR,
         opened_at VARCHAR,
         lease_until VARCHAR,

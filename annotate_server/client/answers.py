@@ -1,0 +1,232 @@
+"""What a server says, as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from annotate_server.domain.errors import Problem
+from annotate_server.domain.geometry import Geometry
+from annotate_server.domain.labelmap import Segment
+from annotate_server.imaging.segment_json import segment_of_json
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RemoteProject:
+    """A project."""
+
+    id: str
+    title: str
+    segments: tuple[Segment, ...]
+    apps: tuple[str, ...]
+    review: str
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        return cls(value["id"], value["title"], segments_of(value["segments"]), tuple(value["apps"]), value["review"])
+
+
+@dataclass(frozen=True)
+class RemoteCase:
+    """A case; `geometry` is there once the server has read its voxels."""
+
+    id: str
+    name: str
+    patient: str
+    modality: str | None
+    study_uid: str | None
+    series_uid: str | None
+    geometry: Geometry | None
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        return cls(
+            id=value["id"],
+            name=value["name"],
+            patient=value["patient"],
+            modality=value["modality"],
+            study_uid=value["study_uid"],
+            series_uid=value["series_uid"],
+            geometry=_geometry(value["geometry"], value["frame_of_reference"]),
+            warnings=tuple(value["warnings"]),
+        )
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """A model; `state` is ready, weights-missing or unavailable."""
+
+    name: str
+    state: str
+    reason: str
+    version: str | None
+    modalities: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    prompts: tuple[str, ...]
+    drafts: bool
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        card = value["card"] or {"modalities": [], "segments": [], "prompts": [], "drafts": False}
+        return cls(
+            name=value["name"],
+            state=value["state"],
+            reason=value["reason"],
+            version=value["version"],
+            modalities=tuple(card["modalities"]),
+            segments=segments_of(card["segments"]),
+            prompts=tuple(card["prompts"]),
+            drafts=card["drafts"],
+        )
+
+
+@dataclass(frozen=True)
+class RemoteJob:
+    """A job."""
+
+    id: str
+    state: str
+    progress: float
+    message: str
+    order: Mapping[str, str]
+    result: Mapping[str, str]
+    problem: Problem | None
+    has_ended: bool
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        problem = value["problem"]
+        return cls(
+            id=value["id"],
+            state=value["state"],
+            progress=value["progress"],
+            message=value["message"],
+            order=value["order"],
+            result=value["result"],
+            problem=None if problem is None else Problem(problem["type"], problem["title"], problem["detail"]),
+            has_ended=value["has_ended"],
+        )
+
+
+@dataclass(frozen=True)
+class RemoteLabel:
+    """A label."""
+
+    id: str
+    project: str
+    case: str
+    author: str
+    state: str
+    parent: str | None
+    model_version: str | None
+    events: int
+    active_s: float
+    layers: tuple[tuple[Segment, ...], ...]
+    reviewer: str | None
+    comment: str
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        return cls(
+            id=value["id"],
+            project=value["project"],
+            case=value["case"],
+            author=value["author"],
+            state=value["state"],
+            parent=value["parent"],
+            model_version=value["model_version"],
+            events=value["events"],
+            active_s=value["active_s"],
+            layers=tuple(segments_of(layer) for layer in value["layers"]),
+            reviewer=value["reviewer"],
+            comment=value["comment"],
+        )
+
+
+@dataclass(frozen=True)
+class RemotePrediction:
+    """A stored whole draft."""
+
+    id: str
+    case: str
+    model: str
+    version: str
+    segments: tuple[Segment, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        notes = tuple(value["notes"])
+        return cls(value["id"], value["case"], value["model"], value["version"], segments_of(value["segments"]), notes)
+
+
+@dataclass(frozen=True)
+class RemoteSession:
+    """A session as a list or an opening tells it."""
+
+    id: str
+    project: str
+    case: str
+    person: str
+    state: str
+    revision: int
+    segments: tuple[Segment, ...]
+    locked: frozenset[int]
+    active_s: float
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        return cls(
+            id=value["id"],
+            project=value["project"],
+            case=value["case"],
+            person=value["person"],
+            state=value["state"],
+            revision=value["revision"],
+            segments=segments_of(value["segments"]),
+            locked=frozenset(value["locked"]),
+            active_s=value["active_s"],
+        )
+
+
+@dataclass(frozen=True)
+class RemoteWorkItem:
+    """Where a case stands in a project."""
+
+    case: str
+    status: str
+    person: str | None
+    label: str | None
+    reason: str
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        return cls(value["case"], value["status"], value["person"], value["label"], value["reason"])
+
+
+def segments_of(values: list[Json]) -> tuple[Segment, ...]:
+    """Return segments from JSON values."""
+    return tuple(segment_of_json(value) for value in values)
+
+
+def _geometry(value: Json | None, frame_of_reference: str | None) -> Geometry | None:
+    if value is None:
+        return None
+    k, j, i = value["shape"]
+    a, b, c = (_vector(axis) for axis in value["direction"])
+    return Geometry((k, j, i), _vector(value["spacing_mm"]), (a, b, c), _vector(value["origin_mm"]), frame_of_reference)
+
+
+def _vector(values: list[float]) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
