@@ -52,7 +52,7 @@ from annotate_server.workflows.suggest import Worklist
 GEOMETRY = oblique_geometry((9, 14, 11))
 DARK = Segment(2, "Dark", (30, 60, 220))
 ROOT = Person("root", Role.ADMIN)
-SECRET = "Meier^Anna"  # an identifier of a patient that must never be seen
+PATIENT = "Meier^Anna"  # an identifier of a patient that must never be seen
 
 
 @dataclass
@@ -94,7 +94,7 @@ class OneVolumeAFile:
 
     def scan(self) -> Iterator[StoredVolume]:
         for file in sorted(self.folder.iterdir()):
-            yield StoredVolume(file.name, Format.NIFTI, (file,), PatientKey("", SECRET), Modality.CT)
+            yield StoredVolume(file.name, Format.NIFTI, (file,), PatientKey("", PATIENT), Modality.CT)
 
 
 class NameWriter:
@@ -127,7 +127,7 @@ class Site:
             f"folder/{number}.nii",
             Format.DICOM if number == 1 else Format.NIFTI,
             (file,),
-            PatientKey("hospital", f"{SECRET}{number}"),
+            PatientKey("hospital", f"{PATIENT}{number}"),
             None if number == 3 else Modality.CT,
             study_uid="1.2.3" if number == 1 else None,
             series_uid="1.2.3.4" if number == 1 else None,

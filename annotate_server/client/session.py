@@ -14,7 +14,7 @@ from annotate_server.client.connection import Connection
 from annotate_server.client.jobs import waited
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.helper import HelperOrder
-from annotate_server.domain.labelmap import LabelVoxels, Segment, labelmap_dtype
+from annotate_server.domain.labelmap import LabelVoxels, Segment
 from annotate_server.domain.prompt import Prompt, PromptKind
 from annotate_server.imaging.frame import MEDIA_TYPE, Frame, decode_frame, encode_frame
 from annotate_server.imaging.segment_json import segment_as_json
@@ -89,8 +89,7 @@ class ClientSession:
 
     def edit(self, box: Box, voxels: LabelVoxels) -> Frame:
         """Put voxels (k, j, i) of the box's shape into the draft; their values are indices of segments."""
-        dtype = labelmap_dtype(self.segments)
-        frame = Frame(self.case_id, self.id, self.revision, box, voxels.astype(dtype), self.geometry_digest)
+        frame = Frame(self.case_id, self.id, self.revision, box, voxels, self.geometry_digest)
         headers = {"If-Match": f'"{self.revision}"', "Content-Type": MEDIA_TYPE}
         answer = self._connection.send_bytes("PUT", f"{self._path}/labelmap", encode_frame(frame), headers)
         return self._apply(self._frame(answer))

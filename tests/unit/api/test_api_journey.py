@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import numpy as np
 import pytest
-from api_server import DARK, GEOMETRY, SECRET, Running, make_site, serving
+from api_server import DARK, GEOMETRY, PATIENT, Running, make_site, serving
 
 from annotate_server.domain.geometry import Box
 from annotate_server.imaging.frame import MEDIA_TYPE, Frame, decode_frame, encode_frame
@@ -56,7 +56,7 @@ def test_a_case_comes_with_grid_and_identifiers_but_without_its_patient(web: htt
     assert case["study_uid"] == "1.2.3"
     assert case["warnings"] == ["The qform was not used"]
     everything = web.get("/api/v1/cases").text + web.get("/api/v1/cases/case1").text
-    assert SECRET not in everything
+    assert PATIENT not in everything
 
 
 def test_cases_are_filtered_and_paged(web: httpx.Client) -> None:

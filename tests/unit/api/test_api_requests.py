@@ -1,5 +1,6 @@
 """Requests that are not valid, bodies that are too large, and mistakes of ours."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -79,10 +80,8 @@ def test_a_lone_surrogate_in_a_name_of_a_field_is_answered(web: httpx.Client) ->
 
 def test_json_has_a_limit_declared_or_counted(web: httpx.Client) -> None:
     assert web.post("/api/v1/users", content=bytes(2 << 20)).status_code == 413
-    try:
+    with contextlib.suppress(httpx.WriteError):  # the server closed the line while the client was still sending
         assert web.post("/api/v1/users", content=iter([bytes(1 << 16)] * 20)).status_code == 413
-    except httpx.WriteError:
-        pass  # the server closed the line while the client was still sending
 
 
 @pytest.mark.parametrize("path", ["/api/v1/cases/..%2f..%2fetc", "/api/v1/cases/a%00b", "/api/v1/labels/%2e%2e/file"])
