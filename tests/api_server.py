@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ from annotate_server.api.app import create_app
 from annotate_server.api.services import ApiOptions, Services
 from annotate_server.api.serving import Binding, DrainingServer, server_of
 from annotate_server.domain.case import Case, Format, PatientKey, StoredVolume
+from annotate_server.domain.clock import now
 from annotate_server.domain.compute import Answered, HelpOrder, JobWatchers, PromptOrder, VolumePlace
 from annotate_server.domain.errors import AnnotateError, UnreadableFile
 from annotate_server.domain.geometry import Box, Geometry
@@ -109,6 +111,19 @@ class NameWriter:
 
 
 @dataclass
+class Watch:
+    """The time, which a test may move on."""
+
+    ahead: timedelta = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return now() + self.ahead
+
+    def skip(self, seconds: float) -> None:
+        self.ahead += timedelta(seconds=seconds)
+
+
+@dataclass
 class Site:
     """Everything behind a server, for a test to look at and to break."""
 
@@ -118,6 +133,7 @@ class Site:
     records: Records
     reception: Reception
     missing: dict[str, str]
+    watch: Watch
     case_ids: tuple[str, ...] = ()
 
     def add_case(self, number: int) -> str:
@@ -146,17 +162,17 @@ class Site:
 
 def make_site(folder: Path) -> Site:
     """Return a site with three cases and the projects `bright` (not reviewed) and `reviewed`."""
-    database = open_database(folder / "annotate.sqlite")
+    database, watch = open_database(folder / "annotate.sqlite"), Watch()
     records = Records(
         SqliteCases(database),
         SqliteProjects(database),
-        SqliteSessions(database),
+        SqliteSessions(database, watch),
         SqliteLabels(database),
         SqlitePredictions(database),
         BlobFolder(folder / "blobs"),
         DraftFiles(folder / "drafts"),
     )
-    compute, reception = CubeCompute(), Reception(records)
+    compute, reception = CubeCompute(), Reception(records, clock=watch)
     registry = InMemoryRegistry({"bright": threshold_app()})
     annotator = Annotator(records, compute, reception, Journal(records, reception))
     queue, missing = SqliteQueue(database), dict[str, str]()
@@ -171,7 +187,7 @@ def make_site(folder: Path) -> Site:
 
     services = Services(
         annotator=annotator,
-        worklist=Worklist(records.projects, records.labels, annotator.open),
+        worklist=Worklist(records.projects, records.labels, annotator.open, watch),
         reviewing=Reviewing(records.labels),
         projects=Projects(records.projects, registry),
         drafting=Drafting(records, registry, queue, annotator),
@@ -188,7 +204,7 @@ def make_site(folder: Path) -> Site:
         uploads=folder / "uploads",
         readiness=readiness,
     )
-    site = Site(folder, services, compute, records, reception, missing)
+    site = Site(folder, services, compute, records, reception, missing, watch)
     records.projects.add(Project("bright", "Bright", (BRIGHT, DARK), ("bright",)), ROOT)
     records.projects.add(
         Project("reviewed", "Reviewed", (BRIGHT,), ("bright",), review=ReviewPolicy.OTHER_PERSON), ROOT

@@ -12,10 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from annotate_server.api.app import begin_drain
-from annotate_server.api.services import ApiOptions
+from annotate_server.api.services import ApiOptions, Limits
 from annotate_server.domain.errors import InvalidSettings
 
-DRAIN_S = 25
+DRAIN_S = 9
 """How long requests in flight may take after SIGTERM; with the workers' end it stays within 30 s."""
 _HEADER_BYTES = 16 << 10
 _CONNECTIONS = 512
@@ -68,13 +68,13 @@ class Binding:
                 remedy="Give --tls-cert and --tls-key, or --behind-proxy where a proxy speaks TLS.",
             )
 
-    def options(self) -> ApiOptions:
+    def options(self, limits: Limits) -> ApiOptions:
         """Return how the application has to behave at this address."""
         is_private = self.is_loopback and not self.behind_proxy
         is_secure = self.has_tls or self.behind_proxy
         if not is_private:
-            return ApiOptions(alone=False, is_secure=is_secure, host_names=None)
-        return ApiOptions(alone=True, is_secure=is_secure)
+            return ApiOptions(alone=False, is_secure=is_secure, host_names=None, limits=limits)
+        return ApiOptions(alone=True, is_secure=is_secure, limits=limits)
 
     def bound(self) -> socket.socket:
         """Return a listening socket; InvalidSettings where the address cannot be had."""
@@ -141,16 +141,15 @@ def server_of(app: FastAPI, binding: Binding, started: Callable[[], None]) -> Dr
     return DrainingServer(config, app, started)
 
 
-def run(app: FastAPI, binding: Binding, started: Callable[[str], None]) -> None:
+def run(app: FastAPI, binding: Binding, taken: socket.socket, started: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C, and return: both are the ordinary end. `started` is told the URL."""
-    with binding.bound() as taken:
-        server = server_of(app, binding, lambda: started(binding.url(taken)))
-        before = {kind: signal.signal(kind, _ends) for kind in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            server.run(sockets=[taken])
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
+    server = server_of(app, binding, lambda: started(binding.url(taken)))
+    before = {kind: signal.signal(kind, _ends) for kind in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.run(sockets=[taken])
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _ends(_signal: int, _frame: FrameType | None) -> None:

@@ -1,25 +1,38 @@
 """`annotate`: the command line."""
 
+import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from annotate_server import __version__
-from annotate_server.cli import batch, demo, doctor, evaluate, models
 from annotate_server.cli.console import configure_logging, out
 
-app = typer.Typer(
-    name="annotate",
-    help="AI-assisted annotation of CT and MRI: models draft, people correct.",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-)
-app.command("batch")(batch.batch)
-app.command("evaluate")(evaluate.evaluate)
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.add_typer(models.app, name="models")
+COMMANDS = ("batch", "evaluate", "demo", "doctor", "serve")
+"""Each is a function of its name in a module of its name in `annotate_server.cli`."""
+GROUPS = ("models", "users", "workspace")
+"""Each is an `app` in a module of its name."""
+
+
+def command_line(names: Iterable[str] = (*COMMANDS, *GROUPS)) -> typer.Typer:
+    """Return the command line with these commands."""
+    app = typer.Typer(
+        name="annotate",
+        help="AI-assisted annotation of CT and MRI: models draft, people correct.",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(common)
+    for name in names:
+        module = import_module(f"annotate_server.cli.{name}")
+        if name in GROUPS:
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
 
 
 def _version(wanted: bool) -> None:
@@ -28,7 +41,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def common(
     verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; twice for everything.")] = 0,
     version: Annotated[
@@ -40,8 +52,13 @@ def common(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. Of the commands only the one that is named is loaded.
+
+    Otherwise the server's process would hold what `evaluate` imports: 150 MB more than its own.
+    """
+    named = [word for word in sys.argv[1:] if not word.startswith("-")][:1]
+    known = set(named) & {*COMMANDS, *GROUPS}
+    (command_line(known) if known else command_line())()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from annotate_server.domain.errors import AnnotateError, CaseTaken, Problem, Try
 NAME_HEADER = "X-Annotate-Name"
 _PREFIX = "urn:annotate-server:problem:"
 _TRIES = 4
-_LONGEST_WAIT_S = 10.0
 
 
 class Connection:
@@ -22,6 +21,8 @@ class Connection:
     A GET that is answered with 503 or 429 is tried again after the time that the server names; a change never is: the
     caller decides.
     """
+
+    longest_wait_s = 10.0
 
     def __init__(self, url: str, token: str | None = None, name: str | None = None, timeout_s: float = 60.0) -> None:
         """Prepare the line; nothing is sent yet."""
@@ -44,7 +45,7 @@ class Connection:
             except TryLater as error:
                 if tried == _TRIES - 1:
                     raise
-                time.sleep(min(float(error.retry_after_s), _LONGEST_WAIT_S))
+                time.sleep(min(float(error.retry_after_s), self.longest_wait_s))
         raise AssertionError("unreachable")
 
     def get_json(self, path: str, params: Mapping[str, str | int] | None = None) -> Any:

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import numpy as np
+
 from annotate_server.domain.annotation import InteractionKind, Label, LabelState, Session, SessionState
 from annotate_server.domain.compute import Answered, Compute, HelpOrder, PromptOrder
 from annotate_server.domain.errors import InvalidPrompt, InvalidRequest, LockedSegment, RevisionRequired, StateError
@@ -14,7 +16,7 @@ from annotate_server.domain.helper import HelperKind, HelperOrder
 from annotate_server.domain.labelmap import LabelVoxels, Segment, check_segments
 from annotate_server.domain.person import Person
 from annotate_server.domain.project import ReviewPolicy
-from annotate_server.domain.prompt import Prompt
+from annotate_server.domain.prompt import Prompt, PromptKind
 from annotate_server.domain.stored import StoredLayer
 from annotate_server.imaging.frame import Frame
 from annotate_server.imaging.seg_nrrd_writing import segment_boxes
@@ -108,7 +110,8 @@ class Annotator:
             answered = self.compute.prompt(PromptOrder(model, volume, draft, active, prompts))
             blank = new_event(desk, InteractionKind.PROMPT)
             event = replace(blank, prompt=prompt, model_version=answered.model_version)
-            return self.journal.write(desk, person, Entry(event, *_merged(desk, answered, active)))
+            box, after, notes = _merged(desk, answered, active)
+            return self.journal.write(desk, person, Entry(event, box, after, (*notes, *_in_other(desk, prompt))))
 
     def help(self, session_id: str, person: Person, segment: int, order: HelperOrder, if_match: int | None) -> Frame:
         """Carry out a classical helper on one segment, and return what changed."""
@@ -265,6 +268,17 @@ def _merged(desk: Desk, answered: Answered, active: Segment) -> tuple[Box, Label
     else:
         after = after_prompt(before, labels, active.index, desk.session.locked)
     return prediction.box, after, prediction.notes
+
+
+def _in_other(desk: Desk, prompt: Prompt) -> tuple[str, ...]:
+    """Return what to tell a person who asks for voxels that another segment has."""
+    if not prompt.positive or prompt.kind is not PromptKind.POINT:
+        return ()
+    k, j, i = (int(n) for n in np.rint(desk.session.geometry.index(prompt.points_mm)[0]))
+    there = int(desk.voxels[k, j, i])
+    if there in (0, prompt.segment):
+        return ()
+    return (f"The point lies in {_segment(desk.session, there).name}, and other segments are never overwritten.",)
 
 
 def _prompts_about(session: Session, active: Segment) -> tuple[Prompt, ...]:

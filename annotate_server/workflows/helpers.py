@@ -33,8 +33,10 @@ from annotate_server.workflows.helper_desk import Change, Desk, named
 
 _NOWHERE = Box((0, 0, 0), (0, 0, 0))
 
-_WIDEST_SMOOTHING_MM = 30.0
-"""A Gaussian wider than the organs that are smoothed leaves nothing of them, and takes minutes to say so."""
+_WIDEST_SMOOTHING_MM = 15.0
+"""A Gaussian as wide as the structures that are smoothed leaves little of them, and takes many seconds to say so."""
+_FARTHEST_MM = 100.0
+"""How far a fill or a margin may reach: a search of this radius through voxels of 0.8 mm takes seconds."""
 
 
 def carry_out(
@@ -135,7 +137,7 @@ def _region_growing(desk: Desk) -> Change:
 
 def _geodesic_fill(desk: Desk) -> Change:
     """Add what is near the seed, edges making the way long."""
-    seed, distance = desk.free_seed(), desk.distance_mm()
+    seed, distance = desk.free_seed(), desk.distance_mm(_FARTHEST_MM)
     box = reach_of(seed, distance, desk.spacing_mm, desk.geometry.shape)
     k, j, i = (place - first for place, first in zip(seed, box.start, strict=True))
     voxels = desk.volume.voxels[box.slices]
@@ -204,6 +206,8 @@ def _interpolate(desk: Desk) -> Change:
 def _margin(desk: Desk) -> Change:
     """Grow the segment into what nobody owns, or shrink it."""
     margin = desk.order.distance_mm or 0.0
+    if abs(margin) > _FARTHEST_MM:
+        raise InvalidRequest(f"distance_mm is {margin:g}; a margin has at most {_FARTHEST_MM:g} mm")
     box = desk.around(abs(margin))
     present = desk.present(box)
     if margin > 0.0:

@@ -126,7 +126,7 @@ def session(number: int) -> Session:
 
 
 def label(stores: Stores, number: int, name: str) -> Label:
-    layers = (layer(stores, f"{name} a"), layer(stores, f"{name} b"))
+    layers = (layer(stores, f"{name}{number} a"), layer(stores, f"{name}{number} b"))
     return Label(f"{name}{number}", "liver", f"case{number}", "anne", layers, session_id=f"s{number}", made_at=NOW)
 
 

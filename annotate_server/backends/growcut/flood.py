@@ -60,17 +60,17 @@ def flood(
 
 
 @compiled
-def _neighbour(v: int, side: int, shape: tuple[int, int, int]) -> int:
-    """Return the number of the voxel beyond one of the six faces of another, -1 outside the grid."""
+def _neighbour(v: int, side: int, place: tuple[int, int, int], shape: tuple[int, int, int]) -> int:
+    """Return the number of the voxel beyond one of the six faces of voxel `v` at `place`, -1 outside the grid."""
+    axis = side // 2
     stride = 1
-    if side < 4:
+    if axis < 2:
         stride *= shape[2]
-    if side < 2:
+    if axis < 1:
         stride *= shape[1]
-    place = v // stride % shape[side // 2]
     if side % 2 == 0:
-        return v + stride if place < shape[side // 2] - 1 else -1
-    return v - stride if place > 0 else -1
+        return v + stride if place[axis] < shape[axis] - 1 else -1
+    return v - stride if place[axis] > 0 else -1
 
 
 @compiled
@@ -121,8 +121,10 @@ def _flood(
         done[v] = True
         order[reached] = v
         reached += 1
+        column = v // seeds.shape[2]
+        place = (column // seeds.shape[1], column % seeds.shape[1], v % seeds.shape[2])
         for side in range(6):
-            w = _neighbour(v, side, seeds.shape)
+            w = _neighbour(v, side, place, seeds.shape)
             if w < 0 or done[w]:
                 continue
             price = prices[side // 2] * (np.float32(1.0) + tolls[w]) if tolls.size == labels.size else prices[side // 2]

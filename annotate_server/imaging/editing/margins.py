@@ -1,5 +1,7 @@
 """A segment made larger or smaller by a length."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,9 +46,7 @@ def _reach(away_mm: NDArray[np.float32], places: NDArray[np.bool_], spacing_mm: 
     return reach
 
 
-def _gradient(away_mm: NDArray[np.float32], spacing_mm: Vector) -> list[NDArray[np.float32]]:
-    """Return the slope along each axis; 0 along one that has a single voxel."""
-    return [
-        np.gradient(away_mm, side, axis=axis) if away_mm.shape[axis] > 1 else np.zeros_like(away_mm)
-        for axis, side in enumerate(spacing_mm)
-    ]
+def _gradient(away_mm: NDArray[np.float32], spacing_mm: Vector) -> Iterator[NDArray[np.float32]]:
+    """Yield the slope along each axis, one at a time since each is as large as the array; 0 along a single voxel."""
+    for axis, side in enumerate(spacing_mm):
+        yield np.gradient(away_mm, side, axis=axis) if away_mm.shape[axis] > 1 else np.zeros_like(away_mm)

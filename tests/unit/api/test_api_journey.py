@@ -213,10 +213,10 @@ def test_a_returned_label_goes_back_with_its_comment(web: httpx.Client) -> None:
 
 
 def test_an_expired_session_is_gone_until_it_is_resumed(web: httpx.Client, running: Running) -> None:
-    before = running.site.reception.lease_s
-    running.site.reception.lease_s = -1.0
     session = web.post("/api/v1/projects/bright/cases/case3/sessions").headers["location"]
-    running.site.reception.lease_s = before
+    running.site.watch.skip(100)
+    assert web.post(f"{session}/heartbeat", json={}).status_code == 200
+    running.site.watch.skip(121)
     assert web.get(session).status_code == 410
     assert session.rsplit("/", 1)[1] in [each["id"] for each in web.get("/api/v1/sessions").json()]
     assert web.post(f"{session}/resume").status_code == 200

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.helper import Combination
+from annotate_server.imaging.distance import depth_mm
 from annotate_server.imaging.editing.combining import combined
 from annotate_server.imaging.editing.geodesic import filled_from, reach_of
 from annotate_server.imaging.editing.holes import holes_by_slice, holes_in
@@ -221,6 +223,19 @@ def test_the_box_of_a_value_is_that_of_the_plain_way() -> None:
             assert box_of_value(labels[::-1, 2:, ::2], 1) == Box.around(labels[::-1, 2:, ::2] == 1)
         assert box_of_value(np.zeros((2, 3, 4), dtype), 1) is None
         assert box_of_value(np.zeros((0, 3, 4), dtype), 1) is None
+
+
+def test_depths_are_exact_distances_in_areas_and_volumes_of_any_layout() -> None:
+    random = np.random.default_rng(3)
+    volume = random.random((7, 20, 24)) < 0.97
+    expected = ndimage.distance_transform_edt(volume, sampling=SPACING)
+    assert np.allclose(depth_mm(volume, SPACING), expected, atol=1e-4)
+    assert np.allclose(depth_mm(np.asfortranarray(volume), SPACING), expected, atol=1e-4)
+    area = volume[0]
+    assert np.allclose(
+        depth_mm(area, SPACING[:2]), ndimage.distance_transform_edt(area, sampling=SPACING[:2]), atol=1e-4
+    )
+    assert np.isinf(depth_mm(np.ones((2, 3, 4), np.bool_), SPACING)).all()
 
 
 def _block(shape: tuple[int, ...], start: tuple[int, int, int], stop: tuple[int, int, int]) -> NDArray[np.bool_]:

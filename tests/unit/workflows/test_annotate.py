@@ -72,6 +72,8 @@ def test_other_segments_are_negatives_and_never_overwritten(bench: Bench, sessio
     drawn = voxels(bench, session)
     assert (drawn[2:5, 3:6, 4:7] == 1).all()
     assert (drawn[5, 3:6, 4:7] == 2).all()
+    frame = bench.annotator.prompt(session.id, ANN, bench.point(3, 4, 5, SPLEEN), "cube", None)
+    assert frame.notes == ("The point lies in Liver, and other segments are never overwritten.",)
 
 
 def test_undo_and_redo_go_many_steps_and_ask_no_model(bench: Bench, session: Session) -> None:
