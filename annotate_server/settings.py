@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from annotate_server.domain.errors import InvalidSettings
 
 PREFIX = "ANNOTATE_"
-_NOT_SETTINGS = {"ANNOTATE_TEST_DATA"}
+_NOT_SETTINGS = {"ANNOTATE_TEST_DATA", "ANNOTATE_KILLS"}
 """Variables of the test suite, which the program ignores."""
 
 

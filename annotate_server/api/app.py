@@ -1,6 +1,6 @@
 """The application: routes, doorkeeper and problems over the services that it is given."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -44,6 +44,7 @@ def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI
     state.services, state.options = services, options
     state.flow, state.metrics = Flow(options.limits), Metrics()
     state.newsroom, state.sign_ins = Newsroom(services.watchers), SignIns(options.limits.cookie_s)
+    state.methods = methods_by_path(app.routes)
     state.metrics.watch(services)
     problems.install(app)
     app.add_middleware(
@@ -73,6 +74,20 @@ def routed() -> FastAPI:
     app.include_router(health.router)
     app.include_router(sign_in.router)
     return app
+
+
+def methods_by_path(routes: Iterable[object]) -> Mapping[str, frozenset[str]]:
+    """Return every route's path, without the prefix that its router was given, with all methods that it has."""
+    found: dict[str, frozenset[str]] = {}
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is not None:
+            inner = methods_by_path(included.routes)
+        else:
+            inner = {str(getattr(route, "path", "")): frozenset(getattr(route, "methods", None) or ())}
+        for path, methods in inner.items():
+            found[path] = found.get(path, frozenset()) | methods
+    return found
 
 
 def begin_drain(app: FastAPI) -> None:

@@ -177,6 +177,9 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         response = response_of(http_body(error), request.scope)
         response.headers.update(error.headers or {})
+        allowed = request.app.state.methods.get(getattr(request.scope.get("route"), "path", None))
+        if error.status_code == 405 and allowed:  # the framework names the methods of the first route alone
+            response.headers["Allow"] = ", ".join(sorted(allowed))
         return response
 
     @app.exception_handler(ClientDisconnect)

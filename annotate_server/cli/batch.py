@@ -1,6 +1,7 @@
 """`annotate batch`: draft every case of a folder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,15 +9,17 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from annotate_server.bootstrap import Ports
 from annotate_server.cli.console import Exit, JsonOption, WorkspaceOption, err, out, ports, print_json, reporting
 from annotate_server.domain.case import StoredVolume
 from annotate_server.domain.errors import UnreadableFile
 from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Modality
 from annotate_server.imaging.labelmap_files import LabelmapFormat
+from annotate_server.imaging.reading import IsolatedReader
 from annotate_server.workflows.batch import Batch, BatchOrder
 from annotate_server.workflows.contact_sheet import NAME as CONTACT_SHEET
-from annotate_server.workflows.drafter import LocalDrafter
+from annotate_server.workflows.drafter import Drafter, LocalDrafter
 from annotate_server.workflows.manifest import NAME as MANIFEST
 from annotate_server.workflows.manifest import ManifestLine, Status
 
@@ -46,11 +49,20 @@ def batch(
         DeclaredModality | None,
         typer.Option("--modality", help="Of files that name none (NIfTI); default: what the model is made for."),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", help="Address of a server that drafts instead, and keeps the drafts."),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option("--token", envvar="ANNOTATE_TOKEN", help="Who asks the server."),
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draft every case of a folder; manifest.jsonl and index.html in OUT say what became of each.
 
+    The drafts are kept in the workspace too (with --server in the server's): a session on a case opens with its draft.
     The exit code is 0 when no case failed, 1 when one did, 130 after Ctrl-C (what was finished stays valid).
     """
     with reporting(as_json):
@@ -63,24 +75,50 @@ def batch(
             resume=resume,
             modality=None if modality is None else Modality(modality.value),
         )
-        finished = _run(order, source, workspace, as_json=as_json)
+        drafters = _local if server is None else _remote(server, token)
+        finished = _run(order, source, ports(workspace), drafters, as_json=as_json)
     if finished.tally.failed:
         raise typer.Exit(Exit.FAILED)
 
 
-def _run(order: BatchOrder, source: Path, workspace: Path | None, *, as_json: bool) -> Batch:
+Drafters = Callable[[BatchOrder, Ports, IsolatedReader], AbstractContextManager[Drafter]]
+
+
+def _run(order: BatchOrder, source: Path, found: Ports, drafters: Drafters, *, as_json: bool) -> Batch:
     """Scan, draft with a progress bar, and say at the end what became of it."""
-    found = ports(workspace)
-    with found.reader() as reader, found.studies(source) as studies, found.predictions() as keep:
-        predictor = found.predictor()
-        predictor.load(order.model)
-        batch_run = Batch(order, LocalDrafter(order.model, predictor, keep), reader)
+    with found.reader() as reader, found.studies(source) as studies, drafters(order, found, reader) as drafter:
+        drafter.version()
+        batch_run = Batch(order, drafter, reader)
         try:
             _draft(batch_run, _scanned(studies.scan(), source), as_json=as_json)
         finally:
-            predictor.close()
             _conclude(batch_run, as_json=as_json)
     return batch_run
+
+
+@contextmanager
+def _local(order: BatchOrder, found: Ports, reader: IsolatedReader) -> Iterator[Drafter]:
+    """Give the model of this installation; its drafts are kept in the workspace."""
+    predictor = found.predictor()
+    with found.predictions() as keep:
+        try:
+            yield LocalDrafter(order.model, predictor, keep)
+        finally:
+            predictor.close()
+
+
+def _remote(server: str, token: str | None) -> Drafters:
+    """Return what gives the model of a server."""
+
+    @contextmanager
+    def drafter(order: BatchOrder, found: Ports, reader: IsolatedReader) -> Iterator[Drafter]:
+        from annotate_server.bootstrap.remote_drafter import RemoteDrafter  # noqa: PLC0415  loads an HTTP client
+        from annotate_server.client import AnnotateClient  # noqa: PLC0415
+
+        with AnnotateClient(server, token) as client:
+            yield RemoteDrafter(client, order.model, reader)
+
+    return drafter
 
 
 def _scanned(volumes: Iterator[StoredVolume], source: Path) -> list[StoredVolume]:

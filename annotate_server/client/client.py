@@ -3,7 +3,7 @@
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -102,13 +102,20 @@ class AnnotateClient:
     def upload(self, source: Path) -> tuple[RemoteCase, ...]:
         """Upload a file, or a folder of DICOM files as one zip, and return the cases found in it."""
         if source.is_dir():
-            with tempfile.TemporaryDirectory() as folder:
-                packed = Path(folder) / "upload.zip"
-                _pack(source, packed)
-                return self.upload(packed)
+            files = sorted(Path(root) / name for root, _, names in os.walk(source) for name in names)
+            return self.upload_files(files)
         headers = {"Content-Length": str(source.stat().st_size), "Content-Type": "application/octet-stream"}
         answer = self._connection.send_bytes("POST", "/api/v1/cases", _chunks(source), headers)
         return tuple(RemoteCase.of(each) for each in answer.json()["cases"])
+
+    def upload_files(self, files: Sequence[Path]) -> tuple[RemoteCase, ...]:
+        """Upload one file, or several of a DICOM series as one zip, and return the cases found in them."""
+        if len(files) == 1:
+            return self.upload(files[0])
+        with tempfile.TemporaryDirectory() as folder:
+            packed = Path(folder) / "upload.zip"
+            _pack(files, packed)
+            return self.upload(packed)
 
     def declare_modality(self, case_id: str, modality: Literal["CT", "MR", "PT", "OT"]) -> RemoteCase:
         """Say the modality of a case whose file names none."""
@@ -221,9 +228,8 @@ def _chunks(source: Path) -> Iterator[bytes]:
             yield part
 
 
-def _pack(folder: Path, target: Path) -> None:
-    """Pack the files below a folder, under numbers: their names may hold a patient's."""
-    files = sorted(Path(root) / name for root, _, names in os.walk(folder) for name in names)
+def _pack(files: Iterable[Path], target: Path) -> None:
+    """Pack files under numbers: their names may hold a patient's."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for number, file in enumerate(files):
             archive.write(file, f"{number:05}")

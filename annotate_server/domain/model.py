@@ -99,11 +99,13 @@ class App:
 class ModelVersion:
     """Weights and description, fixed for ever: what is loaded, and what a label names as its origin.
 
-    `files` are the installed weights by the names that the app gives them.
+    `files` are the installed weights by the names that the app gives them. `known_id` is the identity of a version
+    that another installation runs, whose weights are not here.
     """
 
     app: App
     files: Mapping[str, Path] = field(default_factory=dict)
+    known_id: str | None = None
 
     @property
     def model(self) -> str:
@@ -113,6 +115,8 @@ class ModelVersion:
     @property
     def id(self) -> str:
         """Return the version's identity: the first 12 digits of the digest over description and weights."""
+        if self.known_id is not None:
+            return self.known_id
         parts = [self.app.digest, *(w.sha256 for w in self.app.weights if w.name in self.files)]
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
 

@@ -100,8 +100,9 @@ class Answerer:
 
     def warm_up(self, models: Iterable[str]) -> None:
         """Load models, and the helpers, before somebody waits for them; one that cannot be loaded is logged."""
-        from annotate_server.workflows import helpers  # noqa: F401, PLC0415  what they need takes a second to load
+        from annotate_server.workflows import helpers  # noqa: PLC0415  what they need takes a second to load
 
+        helpers.warm_up()
         for name in models:
             try:
                 self.predictor.load(name)

@@ -11,7 +11,7 @@ from annotate_server.imaging.overlap import dice
 from annotate_server.testing.phantoms import SAMPLE_CASES, SampleCase, is_intact, make_sample_data
 from annotate_server.workflows.batch import Batch, BatchOrder
 from annotate_server.workflows.contact_sheet import NAME as CONTACT_SHEET
-from annotate_server.workflows.drafter import LocalDrafter
+from annotate_server.workflows.drafter import Keep, LocalDrafter
 from annotate_server.workflows.manifest import ManifestLine
 from annotate_server.workflows.predict import Predictor
 
@@ -32,6 +32,14 @@ class SampleDraft:
 
 
 @dataclass(frozen=True)
+class LocalModels:
+    """Models in this process, and what is told of every draft (`drafter.Keep`)."""
+
+    predictor: Predictor
+    keep: Keep | None = None
+
+
+@dataclass(frozen=True)
 class Demonstration:
     """The sample volumes below a folder and their drafts beside them."""
 
@@ -42,7 +50,12 @@ class Demonstration:
         """Return the folder of the sample volumes."""
         return self.folder / "sample_data"
 
-    def drafts(self, scan: Scan, predictor: Predictor, reader: CaseReader, control: Control) -> Iterator[SampleDraft]:
+    @property
+    def workspace(self) -> Path:
+        """Return the workspace of the demonstration's server: apart, so that samples never stand among patients."""
+        return self.folder / "workspace"
+
+    def drafts(self, scan: Scan, models: LocalModels, reader: CaseReader, control: Control) -> Iterator[SampleDraft]:
         """Make the samples where they are not whole, draft each with the model that is made for it, and yield it."""
         if not is_intact(self.samples):
             make_sample_data(self.samples)
@@ -50,7 +63,7 @@ class Demonstration:
         for model in sorted({case.model for case in SAMPLE_CASES}):
             cases = {Path(case.image).name: case for case in SAMPLE_CASES if case.model == model}
             order = BatchOrder(model, self.folder / "drafts" / model)
-            batch = Batch(order, LocalDrafter(model, predictor), reader)
+            batch = Batch(order, LocalDrafter(model, models.predictor, models.keep), reader)
             for line in batch.drafts([volumes[key] for key in cases], control):
                 if line is not None:
                     yield SampleDraft(cases[line.key], volumes[line.key], line, order.out / CONTACT_SHEET)

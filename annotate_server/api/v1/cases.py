@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import WithJsonSchema
 
 from annotate_server.api.uploads import received
 from annotate_server.api.v1.documented import CaseId, Limit, Offset, may
@@ -12,7 +13,17 @@ from annotate_server.api.who import Anybody, Served
 from annotate_server.domain.volume import Modality
 
 router = APIRouter(tags=["cases"])
-Uid = Annotated[str | None, Query(pattern=r"^[0-9.]{1,64}$", description="Of this study only.")]
+_UID = r"^[0-9.]{1,64}$"
+Uid = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "pattern": _UID}),
+    Query(pattern=_UID, description="Of this study only."),
+]
+ModalityFilter = Annotated[
+    Literal["CT", "MR", "PT", "OT"] | None,
+    WithJsonSchema({"type": "string", "enum": ["CT", "MR", "PT", "OT"]}),
+    Query(description="Of this modality only."),
+]
 _VOLUME = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -21,7 +32,7 @@ def list_cases(
     services: Served,
     person: Anybody,
     study: Uid = None,
-    modality: Annotated[Literal["CT", "MR", "PT", "OT"] | None, Query()] = None,
+    modality: ModalityFilter = None,
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> CasesView:

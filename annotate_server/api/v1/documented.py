@@ -1,11 +1,14 @@
 """What every route says of itself: ids in paths, preconditions, and the problems that it may answer with."""
 
+import re
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query
+from pydantic import WithJsonSchema
 
 from annotate_server.api import problems
+from annotate_server.domain.errors import StaleRevision
 from annotate_server.imaging import frame
 
 _ID = r"^[A-Za-z0-9_-]{1,64}$"
@@ -17,14 +20,13 @@ PredictionId = Annotated[str, Path(pattern=_ID, description="A stored whole draf
 JobId = Annotated[str, Path(pattern=_ID, description="A job.")]
 ModelName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="A model.")]
 SegmentIndex = Annotated[int, Path(ge=1, le=65535, description="A segment's value in the voxels.")]
+_REVISION = re.compile(r'"([0-9]{1,15})"')
 IfMatch = Annotated[
     str | None,
-    Header(
-        alias="If-Match",
-        pattern=r'^(\*|"[0-9]{1,15}")$',
-        description="The ETag of the draft that the change was made on.",
-    ),
+    WithJsonSchema({"type": "string", "examples": ['"12"']}),
+    Header(alias="If-Match", description="The ETag of the draft that the change was made on."),
 ]
+"""Absent is not `null`: so the schemas of what may be left out in a header or query name no null."""
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
 Offset = Annotated[int, Query(ge=0, le=10_000_000, description="Leave out so many.")]
 
@@ -61,8 +63,16 @@ def gives_file(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def revision_of(if_match: str | None) -> int | None:
-    """Return the revision that an If-Match names; None where there is none, or `*`."""
-    return None if if_match is None or if_match == "*" else int(if_match.strip('"'))
+    """Return the revision that an If-Match names; None where there is none, or `*`.
+
+    Raises StaleRevision for what is no revision: such a tag was never given out, so that it matches no draft.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = _REVISION.fullmatch(if_match.strip())
+    if found is None:
+        raise StaleRevision("If-Match names no revision of the draft", remedy='Send the ETag of an answer: "12".')
+    return int(found[1])
 
 
 def etag(revision: int) -> str:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from annotate_server.api.bodies import whole
@@ -17,7 +18,11 @@ from annotate_server.domain.job import Priority
 from annotate_server.imaging.frame import MEDIA_TYPE, decode_frame
 
 router = APIRouter(tags=["drafts"])
-Since = Annotated[int | None, Query(ge=0, le=10**15, description="Only what changed since this revision.")]
+Since = Annotated[
+    int | None,
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": 10**15}),
+    Query(ge=0, le=10**15, description="Only what changed since this revision."),
+]
 
 
 @router.get("/sessions/{session_id}/labelmap", response_class=Response, responses=gives_frame(*IN_SESSION, 507))

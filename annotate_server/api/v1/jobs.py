@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -22,6 +23,11 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
 _MOST_AT_ONCE = 200
+StateFilter = Annotated[
+    JobState | None,
+    WithJsonSchema({"type": "string", "enum": [str(state) for state in JobState]}),
+    Query(description="In this state only."),
+]
 
 
 @router.post("/jobs", status_code=202, responses=may(404, 409, 415, 507))
@@ -36,7 +42,7 @@ def add_job(form: JobForm, services: Served, person: Anybody, response: Response
 def list_jobs(
     services: Served,
     person: Anybody,
-    state: Annotated[JobState | None, Query()] = None,
+    state: StateFilter = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[JobView]:
     """List jobs, newest first."""

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from pydantic import WithJsonSchema
 
 from annotate_server.api.files import file_response
 from annotate_server.api.v1.documented import CaseId, PredictionId, gives_file, may
@@ -13,7 +14,12 @@ from annotate_server.domain.errors import NotFound
 from annotate_server.imaging.labelmap_orders import LabelmapFormat
 
 router = APIRouter(tags=["predictions"])
-ModelFilter = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="By this model only.")]
+_MODEL = r"^[A-Za-z0-9_.-]{1,100}$"
+ModelFilter = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "pattern": _MODEL}),
+    Query(pattern=_MODEL, description="By this model only."),
+]
 
 
 @router.get("/cases/{case_id}/prediction", responses=may(404))

@@ -231,6 +231,8 @@ def test_methods_that_a_route_does_not_have_are_problems(running: Running, token
         answer = web.delete("/api/v1/me")
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
         assert answer.json()["type"].endswith("method-not-allowed")
+        assert web.put("/api/v1/cases").headers["allow"] == "GET, POST"
+        assert web.put("/sign-in").headers["allow"] == "GET, POST"
         assert web.get("/api/v1/nothing").json()["status"] == 404
 
 

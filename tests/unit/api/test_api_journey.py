@@ -89,7 +89,7 @@ def test_an_edit_needs_the_revision_it_was_made_on(web: httpx.Client, session: s
     body = edit_of(frame, box, DARK.index)
     assert web.put(f"{session}/labelmap", content=body).status_code == 428
     assert web.put(f"{session}/labelmap", content=body, headers={"If-Match": "*"}).status_code == 428
-    assert web.put(f"{session}/labelmap", content=body, headers={"If-Match": "7"}).status_code == 422
+    assert web.put(f"{session}/labelmap", content=body, headers={"If-Match": "7"}).status_code == 412
     stale = web.put(f"{session}/labelmap", content=body, headers={"If-Match": '"999"'})
     assert (stale.status_code, stale.json()["type"]) == (412, "urn:annotate-server:problem:stale-revision")
     etag = f'"{frame.revision}"'

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from annotate_server.cli.main import app
+from annotate_server.cli.main import command_line
 from annotate_server.settings import Settings
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
+    return CliRunner().invoke(command_line(), list(arguments))
 
 
 @pytest.fixture(autouse=True)

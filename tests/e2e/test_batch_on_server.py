@@ -1,0 +1,38 @@
+"""`annotate batch --server`: a running server drafts a folder, and keeps the drafts for its sessions."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from server_process import running
+
+from annotate_server.testing.phantoms import make_sample_data
+
+
+def test_a_server_drafts_a_folder_and_keeps_the_drafts(tmp_path: Path) -> None:
+    make_sample_data(tmp_path / "samples")
+    with running(tmp_path / "workspace") as server:
+        server.wait_until_ready()
+        command = [sys.executable, "-m", "annotate_server.cli.main", "batch", str(tmp_path / "samples/images")]
+        options = ["--model", "demo_ct", "--out", str(tmp_path / "out"), "--server", server.url, "--json"]
+        done = subprocess.run(
+            [*command, *options, "--workspace", str(tmp_path / "own")], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert {key: json.loads(done.stdout)[key] for key in ("ok", "skipped", "failed")} == {
+            "ok": 2,
+            "skipped": 1,
+            "failed": 0,
+        }
+        lines = [json.loads(text) for text in (tmp_path / "out/manifest.jsonl").read_text().splitlines()]
+        with server.client() as client:
+            assert {line["version"] for line in lines} == {client.model("demo_ct").version}
+            drafted = [line for line in lines if line["status"] == "ok"]
+            assert all((tmp_path / "out" / output["path"]).is_file() for line in drafted for output in line["outputs"])
+            for line in drafted:
+                with client.open("demo_ct", line["case"]) as session:
+                    volume_ml = sum(values["volume_ml"] for values in line["segments"].values())
+                    voxel_ml = np.prod(line["geometry"]["spacing_mm"]) / 1000
+                    assert abs((session.draft != 0).sum() * voxel_ml - volume_ml) < 0.01 * volume_ml
