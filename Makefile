@@ -61,5 +61,12 @@ $(VENV)/.installed: $(BIN)/python setup.cfg constraints.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-for-tests: $(VENV)/.installed
+	@command -v strace >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing strace, with which the tests look for what a power cut could lose."; \
+	    apt-get update -qq && apt-get install -y -qq strace >/dev/null; \
+	  else \
+	    echo "The tests of crashes will be left out without strace: sudo apt-get install strace" >&2; \
+	  fi; }
 	@$(INSTALL) -e '.[test]'
 	@touch $@

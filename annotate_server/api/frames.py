@@ -2,13 +2,13 @@
 
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from fastapi import Request
 from starlette.responses import Response
 
 from annotate_server.domain.annotation import Session
-from annotate_server.imaging.frame import MEDIA_TYPE, Frame, encode_frame
+from annotate_server.imaging.frame import MEDIA_TYPE, Frame, frame_parts
 
 _LEVEL = 1
 _STEP = 4 << 20
@@ -19,12 +19,13 @@ HEADER_BYTES = 4 << 20
 
 def frame_response(frame: Frame, request: Request) -> Response:
     """Return a frame as a response."""
-    content: bytes = encode_frame(frame)
+    parts = frame_parts(frame)
     headers = {"ETag": f'"{frame.revision}"', "Vary": "Accept-Encoding"}
-    if len(content) >= _LEAST_WORTH_BYTES and takes_gzip(request.headers.get("accept-encoding", "")):
-        content = b"".join(_deflated(content))
+    is_worth = sum(map(len, parts)) >= _LEAST_WORTH_BYTES
+    if is_worth and takes_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
-    return Response(content, media_type=MEDIA_TYPE, headers=headers)
+        return Response(b"".join(_deflated(parts)), media_type=MEDIA_TYPE, headers=headers)
+    return Response(b"".join(parts), media_type=MEDIA_TYPE, headers=headers)
 
 
 def takes_gzip(accepted: str) -> bool:
@@ -41,10 +42,10 @@ def most_frame_bytes(session: Session, limit_bytes: int) -> int:
     return min(limit_bytes, 2 * math.prod(session.geometry.shape) + HEADER_BYTES)
 
 
-def _deflated(content: bytes) -> Iterable[bytes]:
-    """Yield the content as gzip without a time stamp: the same frame is the same bytes."""
+def _deflated(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Yield the parts as gzip without a time stamp: the same frame is the same bytes."""
     deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS + 16)
-    view = memoryview(content)
-    for start in range(0, len(view), _STEP):
-        yield deflater.compress(view[start : start + _STEP])
+    for part in parts:
+        for start in range(0, len(part), _STEP):
+            yield deflater.compress(part[start : start + _STEP])
     yield deflater.flush()

@@ -66,6 +66,23 @@ class DraftFiles(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class CaseFilter:
+    """Which cases: those that agree with everything that is not None."""
+
+    study_uid: str | None = None
+    series_uid: str | None = None
+    modality: Modality | None = None
+
+
+@dataclass(frozen=True)
+class CasePage:
+    """A part of a list of cases, and how long the whole list is."""
+
+    cases: tuple[KnownCase, ...]
+    total: int
+
+
 class CaseStore(Protocol):
     """The cases that the server knows."""
 
@@ -78,7 +95,11 @@ class CaseStore(Protocol):
         ...
 
     def all(self) -> tuple[KnownCase, ...]:
-        """Return every case, oldest first, then by key."""
+        """Return every case, oldest first, then by key: with ten thousand cases this takes seconds."""
+        ...
+
+    def page(self, chosen: CaseFilter, limit: int, offset: int = 0) -> CasePage:
+        """Return a part of the cases that were chosen, oldest first, and how many there are."""
         ...
 
     def learn(self, case_id: str, facts: VolumeFacts) -> None:

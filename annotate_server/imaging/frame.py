@@ -49,6 +49,11 @@ class Frame:
 
 def encode_frame(frame: Frame) -> bytes:
     """Return a frame as bytes."""
+    return b"".join(frame_parts(frame))
+
+
+def frame_parts(frame: Frame) -> tuple[bytes, memoryview]:
+    """Return a frame as two parts, one behind the other: the second are the voxels, which are not copied."""
     header = {
         "case": frame.case_id,
         "session": frame.session_id,
@@ -64,7 +69,7 @@ def encode_frame(frame: Frame) -> bytes:
     }
     text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
     wire = np.ascontiguousarray(frame.voxels, dtype=_DTYPES[frame.voxels.dtype.name])
-    return b"".join((MAGIC, _LENGTH.pack(len(text)), text, wire.tobytes()))
+    return b"".join((MAGIC, _LENGTH.pack(len(text)), text)), wire.reshape(-1).view(np.uint8).data
 
 
 def decode_frame(content: bytes) -> Frame:

@@ -37,12 +37,15 @@ CASES = Table(
     Column("patient_known", Boolean, nullable=False),
     _text("modality", optional=True),
     _text("declared", optional=True),
+    _text("study_uid", optional=True),
+    _text("series_uid", optional=True),
     _text("volumes"),
     _text("facts", optional=True),
     _text("added_at"),
     Column("is_uploaded", Boolean, nullable=False),
     Column("is_missing", Boolean, nullable=False),
     Index("case_by_age", "added_at", "sort_key"),
+    Index("case_of_study", "study_uid", "series_uid"),
 )
 PROJECTS = Table(
     "project",

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, or_, select, update
+from sqlalchemy import RowMapping, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from annotate_server.domain.case import Case, PatientKey
 from annotate_server.domain.errors import NotFound
 from annotate_server.domain.person import Person
+from annotate_server.domain.store_ports import CaseFilter, CasePage
 from annotate_server.domain.stored import KnownCase, VolumeFacts
 from annotate_server.domain.volume import Modality
 from annotate_server.stores.database import Database
@@ -25,7 +26,10 @@ from annotate_server.stores.sqlite_values import (
     volumes_text,
 )
 
-_FROM_FILES = ("sort_key", "patient_issuer", "patient_identifier", "patient_known", "modality", "volumes")
+_FROM_FILES = (
+    *("sort_key", "patient_issuer", "patient_identifier", "patient_known"),
+    *("modality", "study_uid", "series_uid", "volumes"),
+)
 
 
 class SqliteCases:
@@ -50,7 +54,9 @@ class SqliteCases:
         renewed = {name: new[name] for name in (*_FROM_FILES, "is_uploaded", "is_missing")}
         differs = or_(*(CASES.c[name].is_distinct_from(value) for name, value in renewed.items()))
         with self._database.writing() as connection:
-            connection.execute(statement.on_conflict_do_update(["id"], set_=renewed, where=differs), rows)
+            changed = connection.execute(statement.on_conflict_do_update(["id"], set_=renewed, where=differs), rows)
+            if changed.rowcount == 0:
+                return
             details = {"count": len(rows), "uploaded": is_uploaded}
             write_audit(connection, SERVER, Act("cases-seen", rows[0]["id"] if len(rows) == 1 else "", details))
 
@@ -67,6 +73,20 @@ class SqliteCases:
         query = select(CASES).order_by(CASES.c.added_at, CASES.c.sort_key)
         with self._database.reading() as connection:
             return tuple(_case(row) for row in connection.execute(query).mappings())
+
+    def page(self, chosen: CaseFilter, limit: int, offset: int = 0) -> CasePage:
+        """Return a part of the cases that were chosen, oldest first, and how many there are."""
+        of = (
+            (CASES.c.study_uid, chosen.study_uid),
+            (CASES.c.series_uid, chosen.series_uid),
+            (func.coalesce(CASES.c.modality, CASES.c.declared), chosen.modality),
+        )
+        conditions = [column == value for column, value in of if value is not None]
+        query = select(CASES).where(*conditions).order_by(CASES.c.added_at, CASES.c.sort_key)
+        with self._database.reading() as connection:
+            total = connection.execute(select(func.count()).select_from(CASES).where(*conditions)).scalar_one()
+            rows = connection.execute(query.limit(limit).offset(offset)).mappings()
+            return CasePage(tuple(_case(row) for row in rows), total)
 
     def learn(self, case_id: str, facts: VolumeFacts) -> None:
         """Remember what reading the voxels told."""
@@ -108,6 +128,8 @@ def _row(case: Case) -> dict[str, Any]:
         "patient_identifier": case.patient.identifier,
         "patient_known": case.patient.known,
         "modality": case.reference.modality,
+        "study_uid": case.reference.study_uid,
+        "series_uid": case.reference.series_uid,
         "volumes": volumes_text(case.volumes),
     }
 

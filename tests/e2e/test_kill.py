@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +186,7 @@ class Annotating:
 
     def _rename(self) -> None:
         chosen = self.choices.choice(self.session.segments)
-        other = Segment(chosen.index, f"Segment {self.choices.randrange(10**6)}", chosen.colour, chosen.code)
+        other = replace(chosen, name=f"Segment {self.choices.randrange(10**6)}")
         segments = tuple(other if each.index == chosen.index else each for each in self.session.segments)
         self.asked = (self.at + 1, Seen(self.session.draft.copy(), segments))
         self.session.alter_segment(other)

@@ -10,6 +10,7 @@ from annotate_server.api.v1.documented import CaseId, Limit, Offset, may
 from annotate_server.api.v1.forms import ModalityForm
 from annotate_server.api.v1.views import CasesView, CaseView
 from annotate_server.api.who import Anybody, Served
+from annotate_server.domain.store_ports import CaseFilter
 from annotate_server.domain.volume import Modality
 
 router = APIRouter(tags=["cases"])
@@ -37,13 +38,9 @@ def list_cases(
     offset: Offset = 0,
 ) -> CasesView:
     """List the cases, oldest first."""
-    found = [
-        known
-        for known in services.cases.all()
-        if (study is None or known.case.reference.study_uid == study)
-        and (modality is None or known.modality == modality)
-    ]
-    return CasesView(cases=[CaseView.of(known) for known in found[offset : offset + limit]], total=len(found))
+    chosen = CaseFilter(study_uid=study, modality=None if modality is None else Modality(modality))
+    page = services.cases.page(chosen, limit, offset)
+    return CasesView(cases=[CaseView.of(known) for known in page.cases], total=page.total)
 
 
 @router.post(

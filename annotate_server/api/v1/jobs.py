@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import WithJsonSchema
@@ -23,8 +23,9 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
 _MOST_AT_ONCE = 200
+_State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 StateFilter = Annotated[
-    JobState | None,
+    _State | None,
     WithJsonSchema({"type": "string", "enum": [str(state) for state in JobState]}),
     Query(description="In this state only."),
 ]
@@ -46,7 +47,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[JobView]:
     """List jobs, newest first."""
-    return [JobView.of(job) for job in services.jobs.all(state, limit)]
+    return [JobView.of(job) for job in services.jobs.all(None if state is None else JobState(state), limit)]
 
 
 @router.get("/jobs/{job_id}", responses=may(404))

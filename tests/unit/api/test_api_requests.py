@@ -116,10 +116,10 @@ def test_what_a_worker_says_reaches_the_caller(
 def test_a_mistake_of_ours_says_nothing_but_an_id_and_is_logged(
     web: httpx.Client, running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a secret of the inside")
 
-    monkeypatch.setattr(running.site.services.cases, "all", broken)
+    monkeypatch.setattr(running.site.services.cases, "page", broken)
     with caplog.at_level(logging.ERROR):
         answer = web.get("/api/v1/cases")
     assert answer.status_code == 500

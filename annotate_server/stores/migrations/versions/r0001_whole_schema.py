@@ -32,6 +32,8 @@ _STATEMENTS = (
         patient_known BOOLEAN NOT NULL,
         modality VARCHAR,
         declared VARCHAR,
+        study_uid VARCHAR,
+        series_uid VARCHAR,
         volumes VARCHAR NOT NULL,
         facts VARCHAR,
         added_at VARCHAR NOT NULL,
@@ -42,6 +44,9 @@ _STATEMENTS = (
     """,
     """
     CREATE INDEX case_by_age ON known_case (added_at, sort_key)
+    """,
+    """
+    CREATE INDEX case_of_study ON known_case (study_uid, series_uid)
     """,
     """
     CREATE TABLE project (
