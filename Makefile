@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c c
 
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fix fast-tests bench clean
+.PHONY: help demo test check lint fix fast-tests bench openapi clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
@@ -36,6 +36,9 @@ fast-tests: $(VENV)/.installed-for-tests
 fix: $(VENV)/.installed-for-tests
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+openapi: $(VENV)/.installed
+	@$(BIN)/python -m annotate_server.api.openapi
 
 bench: $(VENV)/.installed-for-tests
 	@$(BIN)/python benchmarks/sliding_window.py $(ARGS)

@@ -148,7 +148,9 @@ def report(run: Run, labels: NDArray[np.uint8], server: ServerProcess, out: Path
     say(f"\n{shape}; {machine()}")
     for each in (run.opens, run.edits, run.prompts, run.undos, run.redos, run.submits):
         say(each.line())
-    say(f"reply of a prompt: p50 {np.median(share):.2f} %, most {share.max():.2f} % of the labelmap's {labels.nbytes} B")
+    say(
+        f"reply of a prompt: p50 {np.median(share):.2f} %, most {share.max():.2f} % of the labelmap's {labels.nbytes} B"
+    )
     for name, noted in (("prompt", run.prompted), ("undo and redo", run.undone)):
         for part, milliseconds in noted.parts.items():
             say("  " + Measured(f"{name}: {part}", milliseconds).line())
@@ -170,7 +172,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write every figure here")
     wanted = parser.parse_args()
     run = Run()
-    with tempfile.TemporaryDirectory() as name, served(wanted.data, wanted.slices, Path(name)) as (server, grid, labels):
+    with (
+        tempfile.TemporaryDirectory() as name,
+        served(wanted.data, wanted.slices, Path(name)) as (server, grid, labels),
+    ):
         with server.client() as client:
             work(client, grid, labels, run, Plan.parse(wanted.plan))
             report(run, labels, server, wanted.json)

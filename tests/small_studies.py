@@ -38,6 +38,6 @@ def write_chest_series(folder: Path, seed: int = 1) -> None:
     write_series(folder, phantom.volume, SeriesWords("small", "Sample^Small", "SMALL", "Small chest", "CHEST"))
 
 
-def add_project(client: AnnotateClient, name: str = "small", review: ReviewPolicy = ReviewPolicy.NONE) -> None:
-    """Add the project that the small chests are annotated in."""
-    client.add_project(Project(name, "Small", SEGMENTS, ("any_structure", "demo_ct"), review=review))
+def add_project(client: AnnotateClient) -> None:
+    """Add the project that the small chests are annotated in: no model of it drafts, so that cases open empty."""
+    client.add_project(Project("small", "Small", SEGMENTS, ("any_structure",), review=ReviewPolicy.NONE))
