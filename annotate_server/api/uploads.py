@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -13,10 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from annotate_server.api.bodies import check_length, chunks
 from annotate_server.api.services import Limits, Services
+from annotate_server.domain.annotation import Label
 from annotate_server.domain.case import Format
 from annotate_server.domain.errors import NoSpace, StorageFailed, UnsupportedInput
 from annotate_server.domain.stored import KnownCase
 from annotate_server.imaging.unpack import ZIP_MAGIC, UnpackLimits, unpack
+from annotate_server.imaging.whole_file import sync_folder
 
 _log = logging.getLogger(__name__)
 PART_PREFIX = ".part-"
@@ -35,6 +38,21 @@ async def received(request: Request, services: Services) -> tuple[KnownCase, ...
         await _store(request, body, limits)
         await run_in_threadpool(_sort, body, limits)
         return await run_in_threadpool(_take_in, part, services)
+
+
+async def received_label(request: Request, services: Services, take: Callable[[Path], Label]) -> Label:
+    """Store the body of a request as a file, let `take` read it, and keep nothing of the file."""
+    limits: Limits = request.app.state.options.limits
+    declared = request.headers.get("content-length")
+    check_length(declared, limits.upload_bytes)
+    _check_space(services.uploads, int(declared or 0))
+    async with _folder(services.uploads) as part:
+        body = part / "body"
+        await _store(request, body, limits)
+        if not await run_in_threadpool(_named, body):
+            raise UnsupportedInput("the upload is no file of labels", remedy="Send NIfTI, .seg.nrrd or a DICOM SEG.")
+        (file,) = part.iterdir()
+        return await run_in_threadpool(take, file)
 
 
 def sweep(uploads: Path) -> None:
@@ -109,7 +127,9 @@ def _named(file: Path) -> bool:
 def _take_in(part: Path, services: Services) -> tuple[KnownCase, ...]:
     """Give the folder its final name and take its cases in; it goes where that fails."""
     final = part.with_name(part.name.removeprefix(PART_PREFIX))
+    _settle(part)
     part.rename(final)
+    sync_folder(final.parent)
     is_kept = False
     try:
         known = services.ingest.upload(final)
@@ -120,6 +140,16 @@ def _take_in(part: Path, services: Services) -> tuple[KnownCase, ...]:
     finally:
         if not is_kept:
             shutil.rmtree(final, ignore_errors=True)
+
+
+def _settle(folder: Path) -> None:
+    """Put an upload on the disk: what is answered for must be there after a power cut."""
+    for path in (*(file for file in folder.rglob("*") if file.is_file()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _check_space(uploads: Path, size: int) -> None:

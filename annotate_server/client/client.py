@@ -198,6 +198,12 @@ class AnnotateClient:
         """Return a label."""
         return RemoteLabel.of(self._connection.get_json(f"/api/v1/labels/{label_id}"))
 
+    def import_label(self, project_id: str, case_id: str, source: Path) -> RemoteLabel:
+        """Upload a NIfTI, `.seg.nrrd` or DICOM SEG file as a label of a case; overlapping segments become layers."""
+        headers = {"Content-Length": str(source.stat().st_size), "Content-Type": "application/octet-stream"}
+        path = f"/api/v1/projects/{project_id}/cases/{case_id}/labels"
+        return RemoteLabel.of(self._connection.send_bytes("POST", path, _chunks(source), headers).json())
+
     def download_label(self, label_id: str, kind: LabelmapFormat, target: Path) -> None:
         """Write a label to a file: whole, or not at all."""
         self._download(f"/api/v1/labels/{label_id}/file", kind, target)

@@ -1,14 +1,17 @@
 """Labels: what was submitted, as lists and files, and the second look."""
 
+from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from annotate_server.api.files import file_response
+from annotate_server.api.uploads import received_label
 from annotate_server.api.v1.documented import CaseId, LabelId, ProjectId, gives_file, may
 from annotate_server.api.v1.forms import ReviewForm
 from annotate_server.api.v1.views import LabelView
 from annotate_server.api.who import Anybody, Reviewer, Served
+from annotate_server.domain.annotation import Label
 from annotate_server.imaging.labelmap_orders import LabelmapFormat
 
 router = APIRouter(tags=["labels"])
@@ -21,6 +24,29 @@ def list_labels(project_id: ProjectId, case_id: CaseId, services: Served, person
     services.projects.get(project_id)
     services.cases.get(case_id)
     return [LabelView.of(label) for label in services.labels.of_case(project_id, case_id)]
+
+
+@router.post(
+    "/projects/{project_id}/cases/{case_id}/labels",
+    status_code=201,
+    responses=may(404, 408, 409, 415, 507),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "A NIfTI, `.seg.nrrd` or DICOM SEG file on the case's grid.",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def import_label(
+    project_id: ProjectId, case_id: CaseId, request: Request, services: Served, person: Anybody
+) -> LabelView:
+    """Take a file of labels in as a label of the case; overlapping segments become layers."""
+
+    def take(file: Path) -> Label:
+        return services.downloads.import_label(project_id, case_id, file, person)
+
+    return LabelView.of(await received_label(request, services, take))
 
 
 @router.get("/labels/{label_id}", responses=may(404))
