@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c c
 
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fix fast-tests bench openapi clean
+.PHONY: help demo test check lint fix fast-tests bench bench-server openapi clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
@@ -42,6 +42,12 @@ openapi: $(VENV)/.installed
 
 bench: $(VENV)/.installed-for-tests
 	@$(BIN)/python benchmarks/sliding_window.py $(ARGS)
+
+bench-server: $(VENV)/.installed-for-tests
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_start.py $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_prompts.py $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_prompts.py --slices 300 $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_people.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

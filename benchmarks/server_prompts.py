@@ -148,9 +148,7 @@ def report(run: Run, labels: NDArray[np.uint8], server: ServerProcess, out: Path
     say(f"\n{shape}; {machine()}")
     for each in (run.opens, run.edits, run.prompts, run.undos, run.redos, run.submits):
         say(each.line())
-    say(
-        f"reply of a prompt: p50 {np.median(share):.2f} %, most {share.max():.2f} % of the labelmap's {labels.nbytes} B"
-    )
+    say(f"reply of a prompt: p50 {np.median(share):.2f} %, most {share.max():.2f} % of the bytes of the labelmap")
     for name, noted in (("prompt", run.prompted), ("undo and redo", run.undone)):
         for part, milliseconds in noted.parts.items():
             say("  " + Measured(f"{name}: {part}", milliseconds).line())

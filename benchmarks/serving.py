@@ -17,9 +17,9 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the server of the tests is the one that is measured
 
-from server_process import ServerProcess, running  # noqa: E402  found by the line above
+from server_process import ServerProcess, running
 
-from annotate_server.client import AnnotateClient  # noqa: E402
+from annotate_server.client import AnnotateClient
 
 __all__ = ["Measured", "Noted", "ServerProcess", "machine", "memory_mb", "noting", "running", "say", "studies_of"]
 
@@ -67,7 +67,7 @@ class Noted:
 
 def noting(client: AnnotateClient, note: Callable[[httpx.Response], None]) -> None:
     """Let somebody look at every answer that a client gets."""
-    client._connection._http.event_hooks["response"].append(note)  # noqa: SLF001  only a benchmark looks so closely
+    client._connection._http.event_hooks["response"].append(note)
 
 
 @contextmanager

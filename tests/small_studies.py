@@ -35,7 +35,7 @@ def write_chest(path: Path, seed: int = 1) -> Path:
 def write_chest_series(folder: Path, seed: int = 1) -> None:
     """Write a chest as a DICOM series."""
     phantom = chest_phantom(small_chest(), ChestOptions(seed=seed))
-    write_series(folder, phantom.volume, SeriesWords("small", "Sample^Small", "SMALL", "Small chest", "CHEST"))
+    write_series(folder, phantom.volume, SeriesWords(folder.name, "Sample^Small", "SMALL", "Small chest", "CHEST"))
 
 
 def add_project(client: AnnotateClient) -> None:

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import JSONResponse, Response
 
 from annotate_server import __version__
-from annotate_server.api import health, problems, sign_in, uploads
+from annotate_server.api import health, problems, sign_in, uploads, viewer
 from annotate_server.api.doorkeeper import Doorkeeper
 from annotate_server.api.flow import Flow
 from annotate_server.api.job_news import Newsroom
@@ -73,6 +73,7 @@ def routed() -> FastAPI:
     app.include_router(_version_1())
     app.include_router(health.router)
     app.include_router(sign_in.router)
+    app.include_router(viewer.router)
     return app
 
 

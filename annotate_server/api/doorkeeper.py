@@ -1,7 +1,9 @@
 """What every request passes before any route: name of the server, limits, who asks. Deny by default."""
 
+import asyncio
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from anyio import CapacityLimiter, to_thread
@@ -17,8 +19,9 @@ from annotate_server.api.flow import Flow
 from annotate_server.api.metrics import Metrics
 from annotate_server.api.services import ApiOptions
 from annotate_server.api.who import COOKIE, Identification
-from annotate_server.domain.errors import AnnotateError, NotSignedIn
+from annotate_server.domain.errors import AnnotateError, NotSignedIn, ShuttingDown
 from annotate_server.domain.person import Person
+from annotate_server.domain.timing import counted_parts
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/sign-in"})
 """What needs nobody signed in: an explicit list, everything else does."""
@@ -36,11 +39,16 @@ _HEADERS = {
 
 @dataclass
 class _Answer:
-    """The way back: adds headers, and remembers the status."""
+    """The way back: adds headers, says where the time went, and remembers the status.
+
+    `parts` are the seconds that each part has taken so far, `began` is the clock at the beginning.
+    """
 
     send: Send
     request_id: str
     is_secure: bool
+    parts: Mapping[str, float]
+    began: float
     status: int = 0
 
     async def __call__(self, message: Message) -> None:
@@ -50,6 +58,8 @@ class _Answer:
             headers["X-Request-Id"] = self.request_id
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
+            seconds = {**self.parts, "total": time.perf_counter() - self.began}
+            headers["Server-Timing"] = ", ".join(f"{name};dur={s * 1e3:.1f}" for name, s in seconds.items())
             if self.is_secure:
                 headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         await self.send(message)
@@ -77,13 +87,14 @@ class Doorkeeper:
         began = time.perf_counter()
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, request_id, self.options.is_secure)
-        self.metrics.in_flight.inc()
-        try:
-            await self._answered(scope, receive, answer)
-        finally:
-            self.metrics.in_flight.dec()
-            self._count(scope, answer.status, time.perf_counter() - began)
+        with counted_parts() as parts:
+            answer = _Answer(send, request_id, self.options.is_secure, parts, began)
+            self.metrics.in_flight.inc()
+            try:
+                await self._answered(scope, receive, answer)
+            finally:
+                self.metrics.in_flight.dec()
+                self._count(scope, answer.status, time.perf_counter() - began)
 
     async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         """Answer, whatever happens: this is the last handler."""
@@ -94,6 +105,11 @@ class Doorkeeper:
             return
         except AnnotateError as error:
             response = problems.response_of(problems.body_of(error), scope)
+        except asyncio.CancelledError:
+            if not self.flow.is_draining:
+                raise
+            ended = ShuttingDown("the server has shut down before this was done", remedy="See what was, and ask again.")
+            response = problems.response_of(problems.body_of(ended), scope)
         except HTTPException as error:
             response = problems.response_of(problems.http_body(error), scope)
             response.headers.update(error.headers or {})

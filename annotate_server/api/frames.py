@@ -8,6 +8,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from annotate_server.domain.annotation import Session
+from annotate_server.domain.timing import part
 from annotate_server.imaging.frame import MEDIA_TYPE, Frame, frame_parts
 
 _LEVEL = 1
@@ -24,7 +25,9 @@ def frame_response(frame: Frame, request: Request) -> Response:
     is_worth = sum(map(len, parts)) >= _LEAST_WORTH_BYTES
     if is_worth and takes_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
-        return Response(b"".join(_deflated(parts)), media_type=MEDIA_TYPE, headers=headers)
+        with part("gzip"):
+            content = b"".join(_deflated(parts))
+        return Response(content, media_type=MEDIA_TYPE, headers=headers)
     return Response(b"".join(parts), media_type=MEDIA_TYPE, headers=headers)
 
 
@@ -45,7 +48,7 @@ def most_frame_bytes(session: Session, limit_bytes: int) -> int:
 def _deflated(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     """Yield the parts as gzip without a time stamp: the same frame is the same bytes."""
     deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS + 16)
-    for part in parts:
-        for start in range(0, len(part), _STEP):
-            yield deflater.compress(part[start : start + _STEP])
+    for each in parts:
+        for start in range(0, len(each), _STEP):
+            yield deflater.compress(each[start : start + _STEP])
     yield deflater.flush()

@@ -91,10 +91,12 @@ class ApiOptions:
 
     `alone` lets everybody in while there are no users: for a loopback address without a proxy before it. `is_secure`
     says that browsers reach it by TLS: cookies are then sent over TLS only. `host_names` are the names that a request
-    may call the server by (against DNS rebinding); None for any.
+    may call the server by (against DNS rebinding); None for any. `viewer` is the folder of the built viewer, None for a
+    server without one.
     """
 
     alone: bool = True
     is_secure: bool = False
     host_names: frozenset[str] | None = LOOPBACK_NAMES
     limits: Limits = field(default_factory=Limits)
+    viewer: Path | None = None

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from annotate_server.api.app import begin_drain
 from annotate_server.api.services import ApiOptions, Limits
+from annotate_server.api.viewer_build import BUILT
 from annotate_server.domain.errors import InvalidSettings
 
 DRAIN_S = 9
@@ -73,8 +74,8 @@ class Binding:
         is_private = self.is_loopback and not self.behind_proxy
         is_secure = self.has_tls or self.behind_proxy
         if not is_private:
-            return ApiOptions(alone=False, is_secure=is_secure, host_names=None, limits=limits)
-        return ApiOptions(alone=True, is_secure=is_secure, limits=limits)
+            return ApiOptions(alone=False, is_secure=is_secure, host_names=None, limits=limits, viewer=BUILT)
+        return ApiOptions(alone=True, is_secure=is_secure, limits=limits, viewer=BUILT)
 
     def bound(self) -> socket.socket:
         """Return a listening socket; InvalidSettings where the address cannot be had."""

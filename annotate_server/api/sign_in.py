@@ -5,30 +5,24 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
+from annotate_server.api.pages import page
 from annotate_server.api.services import ApiOptions
+from annotate_server.api.viewer import built, not_built
 from annotate_server.api.who import COOKIE, Anybody, Served, SignIns, check_origin
 from annotate_server.domain.errors import TooBusy
 
 router = APIRouter(include_in_schema=False)
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title} · annotate-server</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 24rem; margin: 15vh auto 0; padding: 0 1rem }}
-input, button {{ font: inherit; width: 100%; box-sizing: border-box; padding: .5rem; margin-top: .5rem }}
-[role=alert] {{ color: #b00020 }}</style></head>
-<body><main><h1>{title}</h1>{body}</main></body></html>"""
 _FORM = """{alert}<form method="post" action="/sign-in"><label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required maxlength="200" autofocus>
 <button>Sign in</button></form><p>An administrator makes one with <code>annotate users add</code>.</p>"""
-_CSP = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 
 @router.get("/sign-in")
 async def show_sign_in() -> Response:
     """Show the form."""
-    return _page("Sign in", _FORM.format(alert=""))
+    return page("Sign in", _FORM.format(alert=""))
 
 
 @router.post("/sign-in")
@@ -68,19 +62,17 @@ async def sign_out(request: Request, person: Anybody) -> Response:
 
 
 @router.get("/")
-async def show_start(person: Anybody) -> Response:
-    """Say who is signed in."""
+def show_start(request: Request, person: Anybody) -> Response:
+    """Lead to the viewer; where it is not built, say so, and who is signed in."""
+    if built(request) is not None:
+        return RedirectResponse("/viewer/", 303)
     who = f"<p>You are <strong>{escape(person.name)}</strong> ({person.role}).</p>"
     out = '<form method="post" action="/sign-out"><button>Sign out</button></form>' if person.verified else ""
-    return _page("annotate-server", who + out)
+    return page("annotate-server", who + not_built() + out)
 
 
 def _refused(sentence: str, status: int) -> Response:
-    response = _page("Sign in", _FORM.format(alert=f'<p role="alert">{escape(sentence)}</p>'), status)
+    response = page("Sign in", _FORM.format(alert=f'<p role="alert">{escape(sentence)}</p>'), status)
     if status == 429:
         response.headers["Retry-After"] = "60"
     return response
-
-
-def _page(title: str, body: str, status: int = 200) -> Response:
-    return HTMLResponse(_PAGE.format(title=title, body=body), status, {"Content-Security-Policy": _CSP})

@@ -68,13 +68,10 @@ class Server:
     ingest: Ingest
     studies: Path | None
     ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "draft ahead"))
-    scanned: threading.Event = field(default_factory=threading.Event)
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def begin(self) -> None:
-        """Start the workers, take up the jobs that an earlier run left, and look through the studies."""
-        self.prompts.start()
-        self.drafts.start()
+        """Take up the jobs that an earlier run left, and look through the studies."""
         self.dispatcher.start()
         threading.Thread(target=self._watch_studies, name="scan studies", daemon=True).start()
 
@@ -83,7 +80,7 @@ class Server:
         self._stopping.set()
         self.ahead.shutdown(wait=False, cancel_futures=True)
         self.dispatcher.drain(self.settings.drain_s)
-        self.prompts.close(self.settings.drain_s)
+        self.prompts.close()  # nobody waits for an answer any more
         self.drafts.close()
         self.journal.close()
 
@@ -94,13 +91,15 @@ class Server:
                     self.ingest.scan(self.studies)
                 except AnnotateError as error:
                     log.error("the studies could not be looked through: %s", error, extra={"action": "scan"})
-            self.scanned.set()
+            self.drafts.start()  # not before: whoever prompts first should not wait for it
             self._stopping.wait(self.settings.rescan_s)
 
 
 @contextmanager
 def put_together(settings: Settings, studies: Path | None) -> Iterator[Server]:
-    """Give a server over the workspace of the settings; nothing of it runs yet, and all of it ends with the block.
+    """Give a server over the workspace of the settings; it ends with the block.
+
+    Only the worker for prompts runs already: it takes longest to be ready, so it begins while the rest is put together.
 
     Raises StateError where another server uses the workspace, StorageFailed where it is damaged or of a newer version.
     """
@@ -108,19 +107,31 @@ def put_together(settings: Settings, studies: Path | None) -> Iterator[Server]:
     workspace = settings.workspace
     with ExitStack() as stack:
         stack.enter_context(workspace_lock(workspace))
+        prompts = Lane(_worker(settings, 0), _promptable(ports), settings.most_waiting)
+        stack.callback(prompts.close)
+        prompts.start()
         database = open_database(workspace / FILE_NAME)
         stack.callback(database.close)
         ports.blobs.sweep()
         isolated = stack.enter_context(Isolated(ports.limits()))
         identities = IdentityFile(workspace / "identities.sqlite")
         stack.callback(identities.close)
-        server = _wired(ports, database, IsolatedReader(isolated), identities, studies)
-        yield server
+        yield _wired(_Ground(ports, database, prompts, IsolatedReader(isolated), identities), studies)
 
 
-def _wired(
-    ports: Ports, database: Database, reader: IsolatedReader, identities: IdentityFile, studies: Path | None
-) -> Server:
+@dataclass(frozen=True)
+class _Ground:
+    """What a server stands on: all of it is open."""
+
+    ports: Ports
+    database: Database
+    prompts: Lane
+    reader: IsolatedReader
+    identities: IdentityFile
+
+
+def _wired(ground: _Ground, studies: Path | None) -> Server:
+    ports, database, prompts, reader = ground.ports, ground.database, ground.prompts, ground.reader
     settings, workspace = ports.settings, ports.settings.workspace
     records = Records(
         cases=SqliteCases(database),
@@ -131,7 +142,6 @@ def _wired(
         blobs=ports.blobs,
         drafts=DraftFiles(workspace / "drafts"),
     )
-    prompts = Lane(_worker(settings, 0), _promptable(ports), settings.most_waiting)
     drafts = Lane(_worker(settings, _BACKGROUND_NICE))
     compute, queue, watchers = WorkerPool(prompts), SqliteQueue(database), JobWatchers()
     reception = Reception(records, lease_s=settings.lease_s)
@@ -144,7 +154,7 @@ def _wired(
     index = workspace / "scan.sqlite"
     ingest = Ingest(
         records.cases,
-        identities,
+        ground.identities,
         compute,
         lambda folder: _studies(folder, reader.isolated, index if folder == studies else None),
     )

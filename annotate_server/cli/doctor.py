@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import typer
 
 from annotate_server import __version__
+from annotate_server.api.viewer_build import BUILT, HOW_TO_BUILD, viewer_build
 from annotate_server.backends.devices import cards, processor
 from annotate_server.bootstrap import Ports
 from annotate_server.cli.console import Exit, JsonOption, WorkspaceOption, out, ports, print_json, reporting
@@ -33,7 +34,7 @@ def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     """
     with reporting(as_json):
         found = ports(workspace)
-        findings = [*_machine(), *_workspace(found), *_backends(found), *_models(found), *_settings(found)]
+        findings = [*_machine(), _viewer(), *_workspace(found), *_backends(found), *_models(found), *_settings(found)]
         if as_json:
             print_json({"ok": all(f.ok for f in findings), "findings": [_as_json(f) for f in findings]})
         else:
@@ -74,6 +75,13 @@ def _workspace(found: Ports) -> list[Finding]:
             remedy="" if free > _LEAST_FREE_BYTES else "Free some before a long batch.",
         ),
     ]
+
+
+def _viewer() -> Finding:
+    build = viewer_build(BUILT)
+    if build is None:
+        return Finding("viewer", "not built", remedy=HOW_TO_BUILD)
+    return Finding("viewer", f"{build.made_from}, {build.stored_bytes / 1e6:.1f} MB")
 
 
 def _backends(found: Ports) -> list[Finding]:

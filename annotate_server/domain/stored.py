@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from annotate_server.domain.case import Case
+from annotate_server.domain.case import Case, Format
 from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Segment
 from annotate_server.domain.volume import Modality
@@ -61,6 +61,14 @@ class KnownCase:
     def id(self) -> str:
         """Return the case's id."""
         return self.case.id
+
+    @property
+    def name(self) -> str:
+        """Return what people know it by: folders of DICOM are often called after patients, so those go by description."""
+        reference = self.case.reference
+        if self.is_uploaded or reference.format is Format.DICOM:
+            return reference.description or f"Case {self.id[:8]}"
+        return reference.key
 
     @property
     def modality(self) -> Modality | None:

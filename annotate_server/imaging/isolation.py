@@ -44,6 +44,12 @@ FUNCTIONS: Mapping[str, str] = {
     "write stored labels": "annotate_server.imaging.label_writing:write_stored_labels",
     "identify": "annotate_server.imaging.file_kind:identify",
     "dicom header": "annotate_server.imaging.dicom_header:read_header",
+    "describe dicom": "annotate_server.imaging.dicom_describing:describe_instance",
+    "dicom slices": "annotate_server.imaging.dicom_describing:slices_of_part",
+    "decode frames": "annotate_server.imaging.dicom_composing:decoded_frames",
+    "plain dicom": "annotate_server.imaging.dicom_composing:plain_file",
+    "compose dicom": "annotate_server.imaging.dicom_composing:composed_file",
+    "picture": "annotate_server.imaging.rendering:picture",
 }
 """What may be called, and where it is: a module of imaging that is to be isolated adds a line.
 

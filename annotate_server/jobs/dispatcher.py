@@ -14,6 +14,7 @@ from annotate_server.domain.errors import (
     PredictionFailed,
     ShuttingDown,
     StateError,
+    StorageFailed,
     TooBusy,
     WorkerDied,
 )
@@ -30,6 +31,8 @@ POLL_S = 0.5
 """How long it takes at most until a job is noticed of which nobody told the dispatcher."""
 AFTER_TROUBLE_S = 5.0
 """A queue that cannot be used (a full disk) is left alone for so long."""
+STOPPED_S = 1.0
+"""How long it takes at most to write down that a job was stopped."""
 MOST_ATTEMPTS = 2
 
 
@@ -96,7 +99,10 @@ class Dispatcher:
             return
         self._thread.join(timeout_s)
         self._is_out_of_time = True
-        self._thread.join(self.lane.worker.options.stop_s + 10.0)
+        self._thread.join(self.lane.worker.options.stop_s + STOPPED_S)
+        if self._thread.is_alive():  # it waits in line for a worker that does not start
+            self.lane.close()
+            self._thread.join(STOPPED_S)
 
     def _run(self) -> None:
         """Take one job after the other."""
@@ -110,10 +116,10 @@ class Dispatcher:
                     self._carry_out(job)
             except AnnotateError as error:
                 log.error("the queue of jobs cannot be used: %s", error)
-                self._woken.wait(AFTER_TROUBLE_S)
+                self._pause()
             except Exception:  # the worker loop: whatever one job brings about, the next is taken
                 log.exception("a job could not be brought to its end")
-                self._woken.wait(AFTER_TROUBLE_S)
+                self._pause()
 
     def _carry_out(self, job: Job) -> None:
         """Run a claimed job and keep what became of it."""
@@ -152,18 +158,34 @@ class Dispatcher:
         return ended
 
     def _failed(self, job: Job, error: AnnotateError) -> Job:
-        """Keep that a job failed; one that was cancelled meanwhile stays so."""
-        try:
-            return self.queue.fail(job.id, error.problem())
-        except StateError:
-            return self.queue.get(job.id)
+        """Keep that a job failed."""
+        return self._kept(job, lambda: self.queue.fail(job.id, error.problem()))
 
     def _put_back(self, job: Job, *, counts: bool) -> Job:
-        """Put a job back into the queue; one that was cancelled meanwhile stays so."""
-        try:
-            return self.queue.put_back(job.id, counts=counts)
-        except StateError:
-            return self.queue.get(job.id)
+        """Put a job back into the queue."""
+        return self._kept(job, lambda: self.queue.put_back(job.id, counts=counts))
+
+    def _kept(self, job: Job, keep: Callable[[], Job]) -> Job:
+        """Keep what became of a job, as soon as there is room for it; one that was cancelled meanwhile stays so.
+
+        Given up, it would be running for ever: only the next start of the server takes up what nobody runs.
+        """
+        while True:
+            try:
+                return keep()
+            except StateError:
+                return self.queue.get(job.id)
+            except (StorageFailed, TooBusy) as error:
+                if self._is_draining:
+                    raise
+                log.error("what became of a job could not be kept: %s", error, extra={"job": job.id})
+                self._pause()
+
+    def _pause(self) -> None:
+        """Leave a queue that cannot be used alone for a while."""
+        self._woken.wait(AFTER_TROUBLE_S)
+        if not self._is_draining:
+            self._woken.clear()
 
     def tell(self, job: Job) -> None:
         """Tell the watchers; no job suffers from one that cannot listen any more."""

@@ -13,6 +13,7 @@ from annotate_server.domain.compute import Answered, HelpOrder, PromptOrder, Vol
 from annotate_server.domain.errors import AnnotateError, ShuttingDown, TooBusy, WorkerDied
 from annotate_server.domain.ports import Control
 from annotate_server.domain.stored import VolumeFacts
+from annotate_server.domain.timing import part
 from annotate_server.jobs.worker_process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ class Lane:
         """
         with self._turn():
             try:
-                return self.worker.ask(function, argument, control or Control())
+                with part("worker"):
+                    return self.worker.ask(function, argument, control or Control())
             except WorkerDied:
                 if self._is_closed:
                     raise ShuttingDown("the server is shutting down") from None
@@ -111,7 +113,7 @@ class Lane:
     def _held(self, ticket: object) -> Iterator[None]:
         """Wait until a ticket is the first in line, or the lane is closed, and take it out at the end."""
         try:
-            with self._changed:
+            with part("line"), self._changed:
                 self._changed.wait_for(lambda: self._line[0] is ticket or self._is_closed)
             yield
         finally:

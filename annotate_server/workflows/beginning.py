@@ -4,8 +4,9 @@ import uuid
 from dataclasses import dataclass
 
 from annotate_server.domain.annotation import Session
+from annotate_server.domain.case import StoredVolume
 from annotate_server.domain.compute import Compute, VolumePlace
-from annotate_server.domain.errors import InvalidRequest, NotFound, StateError
+from annotate_server.domain.errors import InputError, InvalidRequest, NotFound, StateError
 from annotate_server.domain.person import Person
 from annotate_server.domain.project import CaseStatus, Project
 from annotate_server.domain.stored import KnownCase, StoredLayer, VolumeFacts
@@ -34,6 +35,8 @@ def begin_session(opening: Opening, records: Records, compute: Compute, receptio
     item = records.projects.item(project.id, case.id, reception.clock())
     if item.status is CaseStatus.PUT_ASIDE:
         raise StateError(f"the case was put aside: {item.reason}", remedy="Take it back first.")
+    if case.is_missing:
+        raise _gone(case.case.reference)
     facts = facts_of(case, records, compute)
     start, parent, version = _start(project, case, facts, opening.layer, records)
     return Session(
@@ -56,9 +59,13 @@ def facts_of(case: KnownCase, records: Records, compute: Compute) -> VolumeFacts
     """Return what reading a case's volume tells; it is read where nobody has done so."""
     if case.facts is not None:
         return case.facts
-    if case.is_missing:
-        raise NotFound("the case's files are not there any more", source=case.case.reference.key)
-    facts = compute.facts(VolumePlace(case.case.reference, case.declared))
+    stored = case.case.reference
+    try:
+        facts = compute.facts(VolumePlace(stored, case.declared))
+    except InputError as error:
+        if not all(path.exists() for path in stored.files):
+            raise _gone(stored) from error  # and no scan has noticed it yet
+        raise
     records.cases.learn(case.id, facts)
     return facts
 
@@ -82,3 +89,9 @@ def _start(
     if prediction is not None and prediction.layer.geometry.matches(facts.geometry):
         return prediction.layer, None, f"{prediction.model}@{prediction.version}"
     return None, None, None
+
+
+def _gone(stored: StoredVolume) -> NotFound:
+    """Return the error of a case without files."""
+    remedy = "Put them back where they were: what was done on the case is kept."
+    return NotFound("the case's files are not there any more", source=stored.key, remedy=remedy)

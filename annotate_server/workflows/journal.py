@@ -11,6 +11,7 @@ from annotate_server.domain.errors import AnnotateError
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.labelmap import Labelmap, LabelVoxels, Segment
 from annotate_server.domain.person import Person
+from annotate_server.domain.timing import part
 from annotate_server.imaging.change_record import Change, decode_change, encode_change
 from annotate_server.imaging.frame import Frame
 from annotate_server.workflows.desk import NOWHERE, Desk
@@ -53,10 +54,12 @@ class Journal:
         box, before, after = trimmed(entry.box, desk.voxels[entry.box.slices], entry.after)
         change = None
         if not box.is_empty:
-            change = self.records.blobs.add_bytes(encode_change(Change(before, after)))
+            with part("blob"):
+                change = self.records.blobs.add_bytes(encode_change(Change(before, after)))
         interaction = replace(entry.interaction, box=box, change=change, at=self.clock())
         session = self.reception.with_lease(desk.session).recorded(interaction)
-        self.records.sessions.record(session, person)
+        with part("log"):
+            self.records.sessions.record(session, person)
         desk.put(box, after)
         desk.take_step(session, box)
         if session.applied % self.snapshot_every == 0:
@@ -79,11 +82,13 @@ class Journal:
         session = replace(session, locked=session.locked & {segment.index for segment in session.segments})
         voxels: LabelVoxels | None = None
         if done.change is not None:
-            change = decode_change(self.records.blobs.read(done.change))
+            with part("blob"):
+                change = decode_change(self.records.blobs.read(done.change))
             voxels = change.before if is_undo else change.after
             known = {segment.index: segment for segment in (*desk.session.segments, *session.segments)}
             check_edit(desk.voxels[done.box.slices], voxels, tuple(known.values()), desk.session.locked)
-        self.records.sessions.move(self.reception.with_lease(session), person)
+        with part("log"):
+            self.records.sessions.move(self.reception.with_lease(session), person)
         if voxels is not None:
             desk.put(done.box, voxels)
         desk.take_step(session, done.box)

@@ -132,6 +132,6 @@ def test_the_server_ends_cleanly_when_it_is_asked_to(samples: Path, tmp_path: Pa
     with running(tmp_path / "workspace", samples / "images") as server:
         server.wait_until_ready()
         workers = server.workers()
-        assert len(workers) == 2
+        assert workers
         assert server.terminate() == 0
         assert not any(worker.is_running() for worker in workers)

@@ -30,7 +30,7 @@ from annotate_server.imaging.labelmap_files import LabelmapFormat, read_labelmap
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("ANNOTATE_KILLS", "5"))
-_LONGEST_S = {"submit": 0.045, "change": 0.25}
+_LONGEST_S = {"submit": 0.025, "change": 0.25}
 """Within which a kill comes: a submit takes about 20 ms, changes follow one another."""
 
 

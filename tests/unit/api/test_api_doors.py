@@ -27,6 +27,8 @@ HIDDEN = {
     ("GET", "/sign-in"),
     ("POST", "/sign-in"),
     ("POST", "/sign-out"),
+    ("GET", "/viewer"),
+    ("GET", "/viewer/{name:path}"),
     ("GET", "/api/v1/openapi.json"),
 }
 STREAMS = {("GET", "/api/v1/events")}

@@ -83,6 +83,13 @@ def test_a_prompt_answers_with_the_changed_box_and_undo_gives_it_back(web: httpx
     assert (since.voxels == 1).sum() == (answered.voxels == 1).sum()
 
 
+def test_an_answer_says_where_the_time_went(web: httpx.Client, session: str) -> None:
+    answer = web.post(f"{session}/prompts", json=POINT)
+    parts = dict(each.strip().split(";dur=") for each in answer.headers["server-timing"].split(","))
+    assert {"blob", "log", "total"} <= set(parts)
+    assert all(0 <= float(parts[name]) <= float(parts["total"]) for name in parts)
+
+
 def test_an_edit_needs_the_revision_it_was_made_on(web: httpx.Client, session: str) -> None:
     frame = frame_of(web.get(f"{session}/labelmap"))
     box = Box((0, 0, 0), (1, 3, 4))
