@@ -73,3 +73,5 @@ def configure_logging(verbose: int) -> None:
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     handler = RichHandler(console=err, show_path=False, rich_tracebacks=verbose > 0)
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
+    for name in ("pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # their warnings quote headers, and so the patient

@@ -1,12 +1,11 @@
 """Faults around a real server: workers that die, files that vanish, a disk that fills up, a stop in mid-work."""
 
 import errno
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -18,7 +17,7 @@ from small_studies import add_project, small_chest, write_chest, write_chest_ser
 
 from annotate_server.client import AnnotateClient, ClientSession
 from annotate_server.client.answers import RemoteJob
-from annotate_server.domain.errors import AnnotateError, NoSpace, NotFound, UnsupportedInput, WorkerDied
+from annotate_server.domain.errors import AnnotateError, NoSpace, NotFound, ShuttingDown, UnsupportedInput, WorkerDied
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.helper import HelperKind, HelperOrder
 from annotate_server.imaging.labelmap_files import LabelmapFormat, read_labelmap
@@ -26,6 +25,7 @@ from annotate_server.imaging.labelmap_files import LabelmapFormat, read_labelmap
 LUNG_MM = small_chest().world([[15, 20, 12]])[0]
 BLOCK = Box((3, 4, 5), (6, 9, 12))
 MOST_S = 60.0
+SUSPENDED: list[psutil.Process] = []
 
 
 @contextmanager
@@ -38,7 +38,18 @@ def served(folder: Path, **settings: str) -> Iterator[ServerProcess]:
             add_project(client)
             for case in tuple(client.cases()):
                 client.declare_modality(case.id, "CT")
-        yield server
+        try:
+            yield server
+        finally:
+            while SUSPENDED:
+                with suppress(psutil.NoSuchProcess):
+                    SUSPENDED.pop().kill()  # it would not notice that its server is gone
+
+
+def suspend(worker: psutil.Process) -> None:
+    """Have a worker stand still, until the end of the test at most."""
+    SUSPENDED.append(worker)
+    worker.suspend()
 
 
 def until(condition: Callable[[], object]) -> object:
@@ -60,10 +71,14 @@ def prompter(server: ServerProcess) -> psutil.Process | None:
     return min(server.workers(), key=lambda worker: worker.nice()) if drafter(server) else None
 
 
+def is_there(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def held_draft(server: ServerProcess, client: AnnotateClient, case_id: str) -> tuple[RemoteJob, psutil.Process]:
     """Order a draft whose worker stands still once it has begun."""
     worker = until(lambda: drafter(server))
-    worker.suspend()
+    suspend(worker)
     job = client.draft_case(case_id, "demo_ct")
     until(lambda: client.job(job.id).state == "running")
     return job, worker
@@ -108,12 +123,14 @@ def test_a_prompt_whose_worker_is_killed_says_when_to_ask_again_and_the_next_one
         paint(session, 2)
         before = session.draft.copy()
         worker = until(lambda: prompter(server))
-        worker.suspend()
+        suspend(worker)
         answers: list[httpx.Response] = []
         body = {"kind": "point", "points_mm": [LUNG_MM.tolist()], "segment": 1, "model": "any_structure"}
         path = f"{server.url}/api/v1/sessions/{session.id}/prompts"
         headers = {"X-Annotate-Name": "ann"}
-        ask = threading.Thread(target=lambda: answers.append(httpx.post(path, json=body, headers=headers, timeout=MOST_S)))
+        ask = threading.Thread(
+            target=lambda: answers.append(httpx.post(path, json=body, headers=headers, timeout=MOST_S))
+        )
         ask.start()
         time.sleep(0.3)
         worker.kill()
@@ -140,11 +157,40 @@ def test_a_stop_in_mid_draft_puts_it_back_and_the_next_start_does_it(tmp_path: P
         began = time.monotonic()
         assert server.terminate() == 0
         print(f"\nended {time.monotonic() - began:.1f} s after SIGTERM")  # noqa: T201  the figure, with -s
-        assert not worker.is_running()
+        assert not is_there(worker)
         server.start().wait_until_ready()
         with server.client() as client:
             assert client.wait(job.id, MOST_S).state == "succeeded"
             np.testing.assert_array_equal(client.resume(session.id).draft, session.draft)
+
+
+@pytest.mark.slow
+def test_a_prompt_that_hangs_at_a_stop_is_told_so_and_leaves_no_trace(tmp_path: Path) -> None:
+    with served(tmp_path) as server:
+        with server.client() as client:
+            (case,) = client.cases()
+            session = client.open("small", case.id)
+            paint(session, 1)
+            suspend(until(lambda: prompter(server)))
+            told: list[AnnotateError] = []
+            ask = threading.Thread(target=lambda: told.append(refused(session)))
+            ask.start()
+            time.sleep(0.3)
+            assert server.terminate() == 0
+            ask.join(MOST_S)
+        assert isinstance(told[0], ShuttingDown)
+        server.start()
+        with server.client() as client:
+            again = client.resume(session.id)
+            assert again.revision == session.revision
+            np.testing.assert_array_equal(again.draft, session.draft)
+
+
+def refused(session: ClientSession) -> AnnotateError:
+    """Return the error that a prompt is answered with."""
+    with pytest.raises(AnnotateError) as caught:
+        session.point("any_structure", LUNG_MM)
+    return caught.value
 
 
 def test_a_draft_that_runs_while_the_server_is_killed_is_done_after_the_next_start(tmp_path: Path) -> None:
@@ -154,7 +200,7 @@ def test_a_draft_that_runs_while_the_server_is_killed_is_done_after_the_next_sta
             job, worker = held_draft(server, client, case.id)
         server.kill()
         worker.resume()
-        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        until(lambda: not is_there(worker))
         server.start()
         with server.client() as client:
             assert client.wait(job.id, MOST_S).state == "succeeded"
