@@ -5,11 +5,12 @@ one caller holds at a time; it is taken before the desk is looked up, so nobody 
 """
 
 import threading
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from weakref import WeakValueDictionary
 
 from annotate_server.domain.annotation import Session, SessionState
 from annotate_server.domain.clock import Clock, now
@@ -41,7 +42,8 @@ class Reception:
     clock: Clock = now
     _desks: OrderedDict[str, Desk] = field(default_factory=OrderedDict, init=False)
     _leases: dict[str, Lease] = field(default_factory=dict, init=False)
-    _turns: defaultdict[str, threading.RLock] = field(default_factory=lambda: defaultdict(threading.RLock), init=False)
+    _turns: WeakValueDictionary[str, threading.RLock] = field(default_factory=WeakValueDictionary, init=False)
+    """Locks by session, for as long as somebody holds or waits for one: an id that is made up leaves nothing behind."""
     _door: threading.RLock = field(default_factory=threading.RLock, init=False)
 
     @contextmanager
@@ -69,7 +71,10 @@ class Reception:
     def turn(self, session_id: str) -> threading.RLock:
         """Return the lock of a session."""
         with self._door:
-            return self._turns[session_id]
+            turn = self._turns.get(session_id)
+            if turn is None:
+                turn = self._turns[session_id] = threading.RLock()
+            return turn
 
     def heartbeat(self, session_id: str, person: Person, active_s: float) -> Session:
         """Hold the lease without waiting for the turn; `active_s` are seconds of work since the last sign of life."""

@@ -18,7 +18,11 @@ def test_a_server_drafts_a_folder_and_keeps_the_drafts(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "annotate_server.cli.main", "batch", str(tmp_path / "samples/images")]
         options = ["--model", "demo_ct", "--out", str(tmp_path / "out"), "--server", server.url, "--json"]
         done = subprocess.run(
-            [*command, *options, "--workspace", str(tmp_path / "own")], capture_output=True, text=True, timeout=300
+            [*command, *options, "--workspace", str(tmp_path / "own")],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         assert {key: json.loads(done.stdout)[key] for key in ("ok", "skipped", "failed")} == {

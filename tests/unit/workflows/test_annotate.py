@@ -1,12 +1,13 @@
 """Sessions over the real stores: what is answered is kept, what is undone comes back, and locks hold."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from annotation_fixtures import ANN, BOB, LIVER, PROJECT, SPLEEN, Bench
+from annotation_bench import ANN, BOB, LIVER, PROJECT, SPLEEN, Bench
 from conftest import oblique_geometry
 
 from annotate_server.domain.annotation import LabelState, Session, SessionState
@@ -17,6 +18,7 @@ from annotate_server.domain.errors import (
     InvalidRequest,
     LockedSegment,
     NotAllowed,
+    NotFound,
     RevisionRequired,
     SessionExpired,
     StaleRevision,
@@ -398,3 +400,23 @@ def test_desks_that_nobody_uses_are_cleared_and_set_up_again(bench: Bench, sessi
     assert [path.stem for path in (bench.folder / "drafts").iterdir()] == [other.id]
     assert voxels(bench, session).sum() == 27
     assert bench.annotator.undo(session.id, ANN).revision == 2
+
+
+def test_ids_that_are_made_up_leave_nothing_behind(bench: Bench) -> None:
+    for number in range(20):
+        with pytest.raises(NotFound):
+            bench.annotator.frame(f"{number:032x}", ANN)
+    assert not bench.annotator.reception._turns
+
+
+def test_changes_from_several_threads_are_all_kept_one_after_the_other(bench: Bench, session: Session) -> None:
+    def click(k: int) -> int:
+        return bench.annotator.prompt(session.id, ANN, bench.point(k % 7, 4, 4), "cube", None).revision
+
+    with ThreadPoolExecutor(6) as pool:
+        revisions = sorted(pool.map(click, range(18)))
+    assert revisions == list(range(1, 19))
+    before = voxels(bench, session)
+    reopened = bench.again()
+    np.testing.assert_array_equal(voxels(reopened, session), before)
+    reopened.close()

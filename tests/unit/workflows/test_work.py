@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotation_fixtures import ANN, BOB, LIVER, PROJECT, Bench
+from annotation_bench import ANN, BOB, LIVER, PROJECT, Bench
 from conftest import oblique_geometry
 
 from annotate_server.domain.annotation import LabelState
