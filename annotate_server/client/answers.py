@@ -200,18 +200,20 @@ class RemoteSession:
 
 @dataclass(frozen=True)
 class RemoteWorkItem:
-    """Where a case stands in a project."""
+    """Where a case stands in a project; `predicted_by` is the model whose draft a session would open with."""
 
     case: str
     status: str
     person: str | None
     label: str | None
     reason: str
+    predicted_by: str | None
 
     @classmethod
     def of(cls, value: Json) -> Self:
         """Return it from JSON values."""
-        return cls(value["case"], value["status"], value["person"], value["label"], value["reason"])
+        names = ("case", "status", "person", "label", "reason", "predicted_by")
+        return cls(*(value[name] for name in names))
 
 
 def segments_of(values: list[Json]) -> tuple[Segment, ...]:

@@ -40,3 +40,20 @@ def test_a_server_drafts_a_folder_and_keeps_the_drafts(tmp_path: Path) -> None:
                     volume_ml = sum(values["volume_ml"] for values in line["segments"].values())
                     voxel_ml = np.prod(line["geometry"]["spacing_mm"]) / 1000
                     assert abs((session.draft != 0).sum() * voxel_ml - volume_ml) < 0.01 * volume_ml
+
+
+def test_a_batch_over_night_is_what_the_morning_opens_with(tmp_path: Path) -> None:
+    make_sample_data(tmp_path / "samples")
+    studies, workspace = tmp_path / "samples/images", tmp_path / "workspace"
+    command = [sys.executable, "-m", "annotate_server.cli.main", "batch", str(studies / "mr_head")]
+    options = ["--model", "demo_mr", "--out", str(tmp_path / "out"), "--workspace", str(workspace)]
+    subprocess.run([*command, *options], capture_output=True, timeout=300, check=True)
+    (line,) = (json.loads(text) for text in (tmp_path / "out/manifest.jsonl").read_text().splitlines())
+    with running(workspace, studies) as server, server.wait_until_ready().wait_for_cases(3).client() as client:
+        (item,) = (item for item in client.worklist("demo_mr") if item.case == line["case"])
+        assert item.predicted_by == "demo_mr"
+        opened = client.next_case("demo_mr")
+        assert opened is not None
+        with opened as session:
+            assert session.case_id == line["case"]
+            assert (session.draft != 0).any()
