@@ -1,4 +1,4 @@
-# make demo | test | check | fix | bench        ARGS=… is passed on:  make demo ARGS=--check
+# make demo | viewer | wheel | test | check | fix | bench        ARGS=… is passed on:  make demo ARGS=--check
 #
 # Everything is installed into .venv, with the exact versions of constraints.txt. Running a target again is quick: the
 # installation is repeated only when setup.cfg or constraints.txt changed.
@@ -7,22 +7,37 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PLUGIN := viewer_plugin/ohif
+WITH_NODE := PATH="$(abspath $(BIN)):$$PATH"
+NPM_CI := $(WITH_NODE) npm ci --prefix $(PLUGIN) --ignore-scripts --no-audit --no-fund --loglevel=error
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint fix fast-tests bench bench-server openapi clean
+.PHONY: help demo viewer wheel test test-plugin check lint fix fast-tests bench bench-server openapi clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/.installed
+	@$(MAKE) --no-print-directory viewer || echo "The viewer could not be built; the demonstration goes on without it." >&2
 	@$(BIN)/annotate demo $(ARGS)
 
-test: $(VENV)/.installed-for-tests
+viewer: $(BIN)/node $(PLUGIN)/node_modules/.for-viewer
+	@$(WITH_NODE) node $(PLUGIN)/steps/viewer.mjs
+
+wheel: viewer
+	@$(BIN)/python -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
+	@ls -1 dist/*.whl
+
+test: $(VENV)/.installed-for-tests viewer $(PLUGIN)/node_modules/.for-tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-check: lint fast-tests
+check: lint fast-tests test-plugin
+
+test-plugin: $(BIN)/node $(PLUGIN)/node_modules/.for-tests
+	@$(WITH_NODE) npm run --prefix $(PLUGIN) --silent types >/dev/null
+	@$(WITH_NODE) npm run --prefix $(PLUGIN) --silent test
 
 lint: $(VENV)/.installed-for-tests
 	@$(BIN)/ruff format --check .
@@ -50,7 +65,7 @@ bench-server: $(VENV)/.installed-for-tests
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_people.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PLUGIN)/node_modules $(PLUGIN)/.stock annotate_server/viewer_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -77,5 +92,25 @@ $(VENV)/.installed-for-tests: $(VENV)/.installed
 	  else \
 	    echo "The tests of crashes will be left out without strace: sudo apt-get install strace" >&2; \
 	  fi; }
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing chromium, in which the tests try the viewer."; \
+	    apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	  else \
+	    echo "The tests in a browser will be left out without chromium: sudo apt-get install chromium" >&2; \
+	  fi; }
 	@$(INSTALL) -e '.[test]'
 	@touch $@
+
+$(BIN)/node: $(VENV)/.installed
+	@$(INSTALL) -e '.[torch,viewer]'
+	@touch $@
+
+$(PLUGIN)/node_modules/.for-viewer: $(PLUGIN)/package-lock.json | $(BIN)/node
+	@if test -e $(PLUGIN)/node_modules/.for-tests; then $(NPM_CI) && touch $(PLUGIN)/node_modules/.for-tests; \
+	  else $(NPM_CI) --omit=dev; fi
+	@touch $@
+
+$(PLUGIN)/node_modules/.for-tests: $(PLUGIN)/package-lock.json | $(BIN)/node
+	@$(NPM_CI)
+	@touch $@ $(PLUGIN)/node_modules/.for-viewer

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         300.0, ge=1.0, description="Seconds between two looks at the studies for new and vanished files."
     )
     drain_s: float = Field(
-        12.0, ge=0.0, le=600.0, description="Seconds that a draft in progress is given when the server is asked to stop."
+        12.0, ge=0.0, le=600.0, description="Seconds that a draft in progress gets when the server is asked to stop."
     )
     most_waiting: int = Field(
         32, ge=1, le=10_000, description="Prompts that may wait in line; who comes then is told to come back."

@@ -45,7 +45,7 @@ REAL = (
 DRAFTERS = {"CT": "lungs_ct", "MR": "demo_mr"}
 LESION = Segment(60, "Lesion", (250, 120, 20))
 CLICKS = 5
-RADIUS_MM = 18.0
+RADIUS_MM = 25.0
 SAMPLE_S = 5.0
 
 Answer = TypeVar("Answer")
@@ -137,6 +137,7 @@ class Worker:
         middle = np.floor(self.draw.uniform(0.35, 0.65, 3) * shape)
         angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         circle = np.stack([np.zeros(24), np.sin(angle), np.cos(angle)], 1) * RADIUS_MM / step_mm + middle
+        circle = np.clip(circle, 0, shape - 1)
         yield self._prompting(lambda: session.lasso("any_structure", geometry.world(circle), segment=LESION.index))
         for click in range(CLICKS):
             offset = self.draw.normal(0, RADIUS_MM / 2, 3) / step_mm
@@ -228,16 +229,19 @@ def report(diary: Diary, wanted: argparse.Namespace) -> None:
             same = diary.times(kind, lambda act: act.began_s >= alone_s and act.person == 0)
             alone = diary.times(kind, lambda act: act.began_s + act.seconds < alone_s)
             say(f"alone     {alone.line()}\n          {same.line()}  (the same person, together)")
-    drafts = [act for act in diary.acts if act.kind == "draft" and act.seconds > 4 and act.began_s >= alone_s]
-    prompts = [act for act in diary.acts if act.kind == "prompt"]
-    within = [
-        sum(d.began_s < p.began_s and p.began_s + p.seconds < d.began_s + d.seconds for p in prompts) for d in drafts
-    ]
-    if within:
-        say(f"{len(drafts)} drafts of more than 4 s: {min(within)} or more prompts were asked and answered during each")
+    drafts = [act for act in diary.acts if act.kind == "draft" and act.began_s >= alone_s]
+    meanwhile = diary.times("prompt", lambda p: any(d.began_s < p.began_s < d.began_s + d.seconds for d in drafts))
+    without = diary.times("prompt", lambda p: p.began_s >= alone_s and not any(_overlap(p, d) for d in drafts))
+    say(
+        f"asked while somebody's draft was made {meanwhile.line()}\nasked while none was               {without.line()}"
+    )
     for name in sorted({row[1] for row in diary.memory}):
         rows = np.array([(s, rss, uss) for s, each, rss, uss in diary.memory if each == name])
         say(f"{name:9} {_growth('resident', rows[:, [0, 1]], end_s)}; {_growth('its own', rows[:, [0, 2]], end_s)}")
+
+
+def _overlap(one: Act, other: Act) -> bool:
+    return one.began_s < other.began_s + other.seconds and other.began_s < one.began_s + one.seconds
 
 
 def _growth(what: str, rows: np.ndarray, end_s: float) -> str:

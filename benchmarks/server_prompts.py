@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from prompt_latency import CASE, load
-from serving import Measured, Noted, ServerProcess, machine, memory_mb, noting, running, say, studies_of
+from serving import Measured, Noted, ServerProcess, machine, memory_mb, noting, peak_mb, running, say, studies_of
 
 from annotate_server.client import AnnotateClient
 from annotate_server.client.session import ClientSession
@@ -153,8 +153,9 @@ def report(run: Run, labels: NDArray[np.uint8], server: ServerProcess, out: Path
         for part, milliseconds in noted.parts.items():
             say("  " + Measured(f"{name}: {part}", milliseconds).line())
     assert server.process is not None  # noqa: S101  it runs
-    workers = ", ".join(f"{memory_mb(worker):.0f}" for worker in server.workers())
-    say(f"memory: web {memory_mb(server.process.pid):.0f} MB, workers {workers} MB")
+    pids = (server.process.pid, *(worker.pid for worker in server.workers()))
+    memory = ", ".join(f"{memory_mb(pid):.0f} (most {peak_mb(pid):.0f})" for pid in pids)
+    say(f"memory of the web process and the workers: {memory} MB")
     if out is not None:
         facts = {"machine": machine(), "shape": labels.shape, "share_percent": share.tolist()}
         facts |= {m.name: m.milliseconds for m in (run.prompts, run.undos, run.redos, run.submits, run.edits)}

@@ -21,7 +21,18 @@ from server_process import ServerProcess, running
 
 from annotate_server.client import AnnotateClient
 
-__all__ = ["Measured", "Noted", "ServerProcess", "machine", "memory_mb", "noting", "running", "say", "studies_of"]
+__all__ = [
+    "Measured",
+    "Noted",
+    "ServerProcess",
+    "machine",
+    "memory_mb",
+    "noting",
+    "peak_mb",
+    "running",
+    "say",
+    "studies_of",
+]
 
 Answer = TypeVar("Answer")
 
@@ -84,6 +95,12 @@ def memory_mb(process: int | psutil.Process) -> float:
     """Return the resident memory of a process."""
     found = process if isinstance(process, psutil.Process) else psutil.Process(process)
     return float(found.memory_info().rss) / 1e6
+
+
+def peak_mb(pid: int) -> float:
+    """Return the most resident memory that a process has had."""
+    line = next(each for each in _lines(Path(f"/proc/{pid}/status")) if each.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def machine() -> str:

@@ -1,6 +1,7 @@
 """A server in a thread over real stores and workflows; only what workers compute is stood in for."""
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,10 +27,13 @@ from annotate_server.domain.person import Person, Role
 from annotate_server.domain.project import Project, ReviewPolicy
 from annotate_server.domain.stored import StoredPrediction, VolumeFacts
 from annotate_server.domain.volume import Modality
+from annotate_server.imaging.dicom_parser import IsolatedDicom
+from annotate_server.imaging.isolation import Isolated
 from annotate_server.imaging.labelmap_orders import StoredWriting
 from annotate_server.jobs.sqlite_queue import SqliteQueue
 from annotate_server.stores.blobs import BlobFolder
 from annotate_server.stores.database import open_database
+from annotate_server.stores.description_files import DescriptionFiles
 from annotate_server.stores.draft_files import DraftFiles
 from annotate_server.stores.identities import IdentityFile
 from annotate_server.stores.sqlite_cases import SqliteCases
@@ -38,8 +42,13 @@ from annotate_server.stores.sqlite_predictions import SqlitePredictions
 from annotate_server.stores.sqlite_projects import SqliteProjects
 from annotate_server.stores.sqlite_sessions import SqliteSessions
 from annotate_server.stores.sqlite_users import SqliteUsers
+from annotate_server.stores.volume_cache import FolderVolumeCache
 from annotate_server.testing.fakes import BRIGHT, InMemoryRegistry, threshold_app
 from annotate_server.workflows.annotate import Annotator
+from annotate_server.workflows.dicom_serving import DicomServing
+from annotate_server.workflows.dicom_shelf import Shelf
+from annotate_server.workflows.dicom_storing import DicomStoring
+from annotate_server.workflows.dicom_volume_series import VolumeSource
 from annotate_server.workflows.drafting import Drafting
 from annotate_server.workflows.ingest import Ingest
 from annotate_server.workflows.journal import Journal
@@ -69,7 +78,13 @@ class CubeCompute:
         if volume.stored.files[0].read_bytes()[:4] == b"bad!":
             raise UnreadableFile("it ends in the middle of a slice", source="volume.nii")
         digest = str(volume.stored.files[0].stat().st_size)
-        return VolumeFacts(digest, GEOMETRY, volume.stored.modality, "HU", ("The qform was not used",))
+        return VolumeFacts(
+            hashlib.sha256(digest.encode()).hexdigest(),
+            GEOMETRY,
+            volume.stored.modality,
+            "HU",
+            ("The qform was not used",),
+        )
 
     def prompt(self, order: PromptOrder) -> Answered:
         self.asked.append(order)
@@ -134,6 +149,7 @@ class Site:
     reception: Reception
     missing: dict[str, str]
     watch: Watch
+    parsers: tuple[Isolated, ...] = ()
     case_ids: tuple[str, ...] = ()
 
     def add_case(self, number: int) -> str:
@@ -182,6 +198,13 @@ def make_site(folder: Path) -> Site:
     def opened(below: Path) -> Iterator[OneVolumeAFile]:
         yield OneVolumeAFile(below)
 
+    parsers = (Isolated(), Isolated())
+    parser = IsolatedDicom(*parsers)
+    descriptions, ingest = DescriptionFiles(folder / "dicom"), Ingest(records.cases, identities, compute, opened)
+    volumes = VolumeSource(records.cases, compute, FolderVolumeCache(folder / "volumes", 1 << 30), parser, descriptions)
+    dicom = DicomServing(records.cases, Shelf(records.cases), volumes, parser, descriptions)
+    ingest.taken.append(dicom.take)
+
     def readiness() -> Mapping[str, str]:
         return missing
 
@@ -191,7 +214,9 @@ def make_site(folder: Path) -> Site:
         reviewing=Reviewing(records.labels),
         projects=Projects(records.projects, registry),
         drafting=Drafting(records, registry, queue, annotator),
-        ingest=Ingest(records.cases, identities, compute, opened),
+        ingest=ingest,
+        dicom=dicom,
+        storing=DicomStoring(ingest, dicom),
         downloads=LabelFiles(records, compute, NameWriter(), folder / "scratch"),
         cases=records.cases,
         sessions=records.sessions,
@@ -204,7 +229,7 @@ def make_site(folder: Path) -> Site:
         uploads=folder / "uploads",
         readiness=readiness,
     )
-    site = Site(folder, services, compute, records, reception, missing, watch)
+    site = Site(folder, services, compute, records, reception, missing, watch, parsers)
     records.projects.add(Project("bright", "Bright", (BRIGHT, DARK), ("bright",)), ROOT)
     records.projects.add(
         Project("reviewed", "Reviewed", (BRIGHT,), ("bright",), review=ReviewPolicy.OTHER_PERSON), ROOT
@@ -227,6 +252,8 @@ class Running:
     def stop(self) -> None:
         self.server.should_exit = True
         self.thread.join(20)
+        for parser in self.site.parsers:
+            parser.close()
 
 
 @contextmanager

@@ -11,10 +11,15 @@ from starlette.responses import JSONResponse, Response
 
 from annotate_server import __version__
 from annotate_server.api import health, problems, sign_in, uploads, viewer
+from annotate_server.api.dicomweb import retrieving, searching, storing
 from annotate_server.api.doorkeeper import Doorkeeper
 from annotate_server.api.flow import Flow
 from annotate_server.api.job_news import Newsroom
 from annotate_server.api.metrics import Metrics
+from annotate_server.api.monailabel import datastore, inference
+from annotate_server.api.monailabel import server as monailabel
+from annotate_server.api.monailabel.listing import Listing
+from annotate_server.api.monailabel.paths import StockPaths
 from annotate_server.api.services import ApiOptions, Services
 from annotate_server.api.v1 import (
     cases,
@@ -44,6 +49,7 @@ def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI
     state.services, state.options = services, options
     state.flow, state.metrics = Flow(options.limits), Metrics()
     state.newsroom, state.sign_ins = Newsroom(services.watchers), SignIns(options.limits.cookie_s)
+    state.listing = Listing(services)
     state.methods = methods_by_path(app.routes)
     state.metrics.watch(services)
     problems.install(app)
@@ -54,6 +60,7 @@ def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI
         flow=state.flow,
         metrics=state.metrics,
     )
+    app.add_middleware(StockPaths)
     app.openapi = lambda: description(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
@@ -74,6 +81,9 @@ def routed() -> FastAPI:
     app.include_router(health.router)
     app.include_router(sign_in.router)
     app.include_router(viewer.router)
+    app.include_router(_dicomweb())
+    app.include_router(monailabel.open_router)
+    app.include_router(_monailabel())
     return app
 
 
@@ -116,6 +126,22 @@ def _version_1() -> APIRouter:
     async def openapi(request: Request, person: Anybody) -> Response:
         return JSONResponse(description(request.app))
 
+    return router
+
+
+def _dicomweb() -> APIRouter:
+    """Return `/dicomweb`, which the standard describes: for whoever is signed in."""
+    router = APIRouter(dependencies=[Depends(signed_in)], include_in_schema=False)
+    for door in (searching, retrieving, storing):
+        router.include_router(door.router)
+    return router
+
+
+def _monailabel() -> APIRouter:
+    """Return the dialect of MONAI Label's clients, at the root as they have it: for whoever is signed in."""
+    router = APIRouter(dependencies=[Depends(signed_in)], include_in_schema=False)
+    for door in (monailabel, datastore, inference):
+        router.include_router(door.router)
     return router
 
 

@@ -23,7 +23,7 @@ from annotate_server.domain.errors import AnnotateError, NotSignedIn, ShuttingDo
 from annotate_server.domain.person import Person
 from annotate_server.domain.timing import counted_parts
 
-OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/sign-in"})
+OPEN_PATHS = frozenset({"/health/live", "/health/ready", "/sign-in", "/auth/", "/auth", "/auth/token"})
 """What needs nobody signed in: an explicit list, everything else does."""
 _HEALTH = "/health/"
 _HEADERS = {
@@ -156,7 +156,8 @@ class Doorkeeper:
 
     async def _body(self, scope: Scope, receive: Receive) -> Receive:
         """Return where the body comes from: read whole under the small limit, unless its route reads it itself."""
-        if scope["method"] in ("GET", "HEAD", "OPTIONS") or _brings_voxels(scope):
+        # no route reads a body of these, and some clients announce the body of their last request with them
+        if scope["method"] in ("GET", "HEAD", "OPTIONS", "DELETE") or _brings_voxels(scope):
             return receive
         limits = self.options.limits
         content = bytearray()
@@ -182,10 +183,16 @@ def _brings_voxels(scope: Scope) -> bool:
     match scope["method"], scope["path"].strip("/").split("/"):
         case ("POST", ["api", "v1", "cases"]) | ("PUT", ["api", "v1", "sessions", _, "labelmap"]):
             return True
+        case ("POST", ["api", "v1", "projects", _, "cases", _, "labels"]):
+            return True
+        case ("POST", ["dicomweb", "studies"] | ["dicomweb", "studies", _]):
+            return True
+        case ("POST", ["infer", _]) | ("PUT", ["datastore"] | ["datastore", "image" | "label"] | ["session"]):
+            return True
     return False
 
 
 def _is_page(request: Request) -> bool:
     """Say whether a browser asks for a page to show."""
-    is_api = request.url.path.startswith("/api/")
+    is_api = request.url.path.startswith(("/api/", "/dicomweb/"))
     return request.method == "GET" and not is_api and "text/html" in request.headers.get("accept", "")

@@ -15,6 +15,8 @@ from annotate_server.domain.store_ports import (
     UserStore,
 )
 from annotate_server.workflows.annotate import Annotator
+from annotate_server.workflows.dicom_serving import DicomServing
+from annotate_server.workflows.dicom_storing import DicomStoring
 from annotate_server.workflows.drafting import Drafting
 from annotate_server.workflows.ingest import Ingest
 from annotate_server.workflows.label_files import LabelFiles
@@ -46,6 +48,8 @@ class Services:
     drafting: Drafting
     ingest: Ingest
     downloads: LabelFiles
+    dicom: DicomServing
+    storing: DicomStoring
     cases: CaseStore
     sessions: SessionStore
     predictions: PredictionStore

@@ -63,9 +63,9 @@ async def sign_out(request: Request, person: Anybody) -> Response:
 
 @router.get("/")
 def show_start(request: Request, person: Anybody) -> Response:
-    """Lead to the viewer; where it is not built, say so, and who is signed in."""
+    """Lead to the worklist; where the viewer is not built, say so, and who is signed in."""
     if built(request) is not None:
-        return RedirectResponse("/viewer/", 303)
+        return RedirectResponse("/viewer/worklist", 303)
     who = f"<p>You are <strong>{escape(person.name)}</strong> ({person.role}).</p>"
     out = '<form method="post" action="/sign-out"><button>Sign out</button></form>' if person.verified else ""
     return page("annotate-server", who + not_built() + out)

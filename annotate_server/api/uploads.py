@@ -32,12 +32,28 @@ async def received(request: Request, services: Services) -> tuple[KnownCase, ...
     limits: Limits = request.app.state.options.limits
     declared = request.headers.get("content-length")
     check_length(declared, limits.upload_bytes)
-    _check_space(services.uploads, int(declared or 0))
-    async with _folder(services.uploads) as part:
+    check_space(services.uploads, int(declared or 0))
+    async with part_folder(services.uploads) as part:
         body = part / "body"
         await _store(request, body, limits)
         await run_in_threadpool(_sort, body, limits)
         return await run_in_threadpool(_take_in, part, services)
+
+
+async def received_as_part(file: Path, services: Services, limits: Limits) -> tuple[KnownCase, ...]:
+    """Take a file in that came as a part of a body, and return the cases in it; it is moved."""
+    async with part_folder(services.uploads) as part:
+        body = file.rename(part / "body")
+        await run_in_threadpool(_sort, body, limits)
+        return await run_in_threadpool(_take_in, part, services)
+
+
+def named_label(file: Path) -> Path:
+    """Return a file of labels that came as a part of a body, renamed after what it is; UnsupportedInput for another."""
+    if not _named(file):
+        raise UnsupportedInput("the upload is no file of labels", remedy="Send NIfTI, .seg.nrrd or a DICOM SEG.")
+    (renamed,) = file.parent.iterdir()
+    return renamed
 
 
 async def received_label(request: Request, services: Services, take: Callable[[Path], Label]) -> Label:
@@ -45,8 +61,8 @@ async def received_label(request: Request, services: Services, take: Callable[[P
     limits: Limits = request.app.state.options.limits
     declared = request.headers.get("content-length")
     check_length(declared, limits.upload_bytes)
-    _check_space(services.uploads, int(declared or 0))
-    async with _folder(services.uploads) as part:
+    check_space(services.uploads, int(declared or 0))
+    async with part_folder(services.uploads) as part:
         body = part / "body"
         await _store(request, body, limits)
         if not await run_in_threadpool(_named, body):
@@ -64,7 +80,7 @@ def sweep(uploads: Path) -> None:
 
 
 @asynccontextmanager
-async def _folder(uploads: Path) -> AsyncIterator[Path]:
+async def part_folder(uploads: Path) -> AsyncIterator[Path]:
     """Give a new folder that is gone at the end, unless it was renamed."""
     part = uploads / f"{PART_PREFIX}{secrets.token_hex(8)}"
     part.mkdir(parents=True)
@@ -75,16 +91,20 @@ async def _folder(uploads: Path) -> AsyncIterator[Path]:
 
 
 async def _store(request: Request, body: Path, limits: Limits) -> None:
-    """Write the body as it comes, in threads: a slow disk holds nobody else up."""
-    waiting = bytearray()
     with body.open("xb") as sink:
-        async for chunk in chunks(request, limits.upload_bytes, limits):
-            waiting += chunk
-            if len(waiting) >= _WRITE_BYTES:
-                await run_in_threadpool(_write, sink.write, bytes(waiting))
-                waiting.clear()
-        await run_in_threadpool(_write, sink.write, bytes(waiting))
+        await poured(request, sink.write, limits)
         await run_in_threadpool(_write, lambda _: sink.flush(), b"")
+
+
+async def poured(request: Request, write: Callable[[bytes], object], limits: Limits) -> None:
+    """Hand the body on as it comes, in threads: a slow disk holds nobody else up."""
+    waiting = bytearray()
+    async for chunk in chunks(request, limits.upload_bytes, limits):
+        waiting += chunk
+        if len(waiting) >= _WRITE_BYTES:
+            await run_in_threadpool(_write, write, bytes(waiting))
+            waiting.clear()
+    await run_in_threadpool(_write, write, bytes(waiting))
 
 
 def _write(write: Callable[[bytes], object], content: bytes) -> None:
@@ -125,21 +145,27 @@ def _named(file: Path) -> bool:
 
 
 def _take_in(part: Path, services: Services) -> tuple[KnownCase, ...]:
-    """Give the folder its final name and take its cases in; it goes where that fails."""
-    final = part.with_name(part.name.removeprefix(PART_PREFIX))
-    _settle(part)
-    part.rename(final)
-    sync_folder(final.parent)
+    """Give the folder its final name and take its cases in; it goes where that fails, or where it brings none."""
+    final = settled(part)
     is_kept = False
     try:
         known = services.ingest.upload(final)
         if not known:
             raise UnsupportedInput("there is no volume in the upload that can be annotated")
-        is_kept = True
+        is_kept = any(file.is_relative_to(final) for each in known for file in each.case.reference.files)
         return known
     finally:
         if not is_kept:
             shutil.rmtree(final, ignore_errors=True)
+
+
+def settled(part: Path) -> Path:
+    """Put the folder of an upload on the disk, give it its final name, and return that."""
+    final = part.with_name(part.name.removeprefix(PART_PREFIX))
+    _settle(part)
+    part.rename(final)
+    sync_folder(final.parent)
+    return final
 
 
 def _settle(folder: Path) -> None:
@@ -152,6 +178,7 @@ def _settle(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _check_space(uploads: Path, size: int) -> None:
+def check_space(uploads: Path, size: int) -> None:
+    """Raise NoSpace where there is none for so many bytes."""
     if size > shutil.disk_usage(uploads).free:
         raise NoSpace("there is no space for the upload", remedy="Free some, and upload it again.")

@@ -1,6 +1,7 @@
 """The viewer under `/viewer/`: the files of its build, which whoever is signed in gets, and no others."""
 
 import gzip
+import re
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -32,8 +33,11 @@ _POLICY = {
 }
 CONTENT_SECURITY_POLICY = "; ".join(f"{name} {value}" for name, value in _POLICY.items())
 """The strictest policy that the stock viewer runs under."""
+_MAKES_SURFACES = re.compile(r"polySeg\.bundle\.[0-9a-f]+\.js")
+_SURFACES_POLICY = CONTENT_SECURITY_POLICY.replace("'wasm-unsafe-eval'", "'wasm-unsafe-eval' 'unsafe-eval'")
+"""For the worker that makes surfaces, which writes functions as text. It sees no page, and its policy is its own."""
 _FOR_EVER, _ASK_AGAIN, _NEVER = "private, max-age=31536000, immutable", "private, no-cache", "no-store"
-_NEVER_KEPT = frozenset({"index.html", "app-config.js"})
+_NEVER_KEPT = frozenset({"index.html", "worklist.html", "app-config.js"})
 
 
 @router.get("/viewer")
@@ -48,6 +52,8 @@ def get_viewer_file(name: str, request: Request, person: Anybody) -> Response:
     build = built(request)
     if build is None:
         return page("The viewer is not built", not_built(), 404)
+    if f"{name}.html" in build.files:
+        name = f"{name}.html"
     file = build.files.get(name or "index.html")
     if file is None:
         if "." in name.rsplit("/", 1)[-1]:
@@ -83,7 +89,7 @@ def not_built() -> str:
 def _response(name: str, file: ViewerFile, request: Request) -> Response:
     tag = f'"{file.sha256[:32]}"'
     headers = {
-        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+        "Content-Security-Policy": _SURFACES_POLICY if _MAKES_SURFACES.fullmatch(name) else CONTENT_SECURITY_POLICY,
         "Cache-Control": _NEVER if name in _NEVER_KEPT else _FOR_EVER if file.is_immutable else _ASK_AGAIN,
         "ETag": tag,
         "Vary": "Accept-Encoding",

@@ -13,7 +13,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class ViewerFile:
-    """A file of the viewer; `path` is as stored, which may be gzip. Where it `is_immutable` its name says its content."""
+    """A file of the viewer; `path` is as stored, which may be gzip. `is_immutable`: its name says its content."""
 
     path: Path
     media_type: str

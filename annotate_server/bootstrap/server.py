@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import cast
 
 from annotate_server.api.services import Limits, Services
+from annotate_server.bootstrap.backend_check import BackendCheck
 from annotate_server.bootstrap.ports import WORKER_FACTORY, Ports, wire
 from annotate_server.domain.annotation import Session
 from annotate_server.domain.compute import Drafted, JobWatchers
 from annotate_server.domain.errors import AnnotateError
 from annotate_server.domain.job import Job, JobKind
+from annotate_server.domain.store_ports import CaseStore
+from annotate_server.imaging.dicom_parser import IsolatedDicom
 from annotate_server.imaging.isolation import Isolated
 from annotate_server.imaging.reading import IsolatedReader
 from annotate_server.jobs.dispatcher import Dispatcher, JobWork
@@ -23,6 +26,7 @@ from annotate_server.jobs.sqlite_queue import SqliteQueue
 from annotate_server.jobs.worker_process import WorkerOptions, WorkerProcess
 from annotate_server.settings import Settings
 from annotate_server.stores.database import FILE_NAME, Database, open_database
+from annotate_server.stores.description_files import DescriptionFiles
 from annotate_server.stores.draft_files import DraftFiles
 from annotate_server.stores.folder_studies import FolderStudies
 from annotate_server.stores.identities import IdentityFile
@@ -32,8 +36,13 @@ from annotate_server.stores.sqlite_predictions import SqlitePredictions
 from annotate_server.stores.sqlite_projects import SqliteProjects
 from annotate_server.stores.sqlite_sessions import SqliteSessions
 from annotate_server.stores.sqlite_users import SqliteUsers
+from annotate_server.stores.volume_cache import FolderVolumeCache
 from annotate_server.stores.workspace_lock import workspace_lock
 from annotate_server.workflows.annotate import Annotator
+from annotate_server.workflows.dicom_serving import DicomServing
+from annotate_server.workflows.dicom_shelf import Shelf
+from annotate_server.workflows.dicom_storing import DicomStoring
+from annotate_server.workflows.dicom_volume_series import VolumeSource
 from annotate_server.workflows.drafting import Drafting
 from annotate_server.workflows.ingest import Ingest
 from annotate_server.workflows.journal import Journal
@@ -116,7 +125,8 @@ def put_together(settings: Settings, studies: Path | None) -> Iterator[Server]:
         isolated = stack.enter_context(Isolated(ports.limits()))
         identities = IdentityFile(workspace / "identities.sqlite")
         stack.callback(identities.close)
-        yield _wired(_Ground(ports, database, prompts, IsolatedReader(isolated), identities), studies)
+        parser = IsolatedDicom(*(stack.enter_context(Isolated(ports.limits())) for _ in range(2)))
+        yield _wired(_Ground(ports, database, prompts, IsolatedReader(isolated), identities, parser), studies)
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,7 @@ class _Ground:
     prompts: Lane
     reader: IsolatedReader
     identities: IdentityFile
+    parser: IsolatedDicom
 
 
 def _wired(ground: _Ground, studies: Path | None) -> Server:
@@ -158,6 +169,8 @@ def _wired(ground: _Ground, studies: Path | None) -> Server:
         compute,
         lambda folder: _studies(folder, reader.isolated, index if folder == studies else None),
     )
+    dicom = _dicom(ground, records.cases, compute)
+    ingest.taken.append(dicom.take)
     projects = Projects(records.projects, ports.registry)
     projects.make_defaults()
     users = SqliteUsers(database)
@@ -169,6 +182,8 @@ def _wired(ground: _Ground, studies: Path | None) -> Server:
         drafting=drafting,
         ingest=ingest,
         downloads=LabelFiles(records, compute, reader, workspace / "scratch"),
+        dicom=dicom,
+        storing=DicomStoring(ingest, dicom),
         cases=records.cases,
         sessions=records.sessions,
         predictions=records.predictions,
@@ -179,12 +194,20 @@ def _wired(ground: _Ground, studies: Path | None) -> Server:
         registry=ports.registry,
         uploads=workspace / "uploads",
         readiness=lambda: _missing(prompts, database),
-        unavailable_backends=ports.backends.unavailable,
+        unavailable_backends=BackendCheck().unavailable,
         worker_restarts=lambda: prompts.worker.deaths + drafts.worker.deaths,
     )
     server = Server(settings, services, prompts, drafts, dispatcher, journal, ingest, studies)
     annotator.opened.append(lambda session: _draft_ahead(server, drafting, session))
     return server
+
+
+def _dicom(ground: _Ground, cases: CaseStore, compute: WorkerPool) -> DicomServing:
+    settings = ground.ports.settings
+    descriptions = DescriptionFiles(settings.workspace / "dicom")
+    cache = FolderVolumeCache(settings.workspace / "volumes", settings.volume_cache_bytes)
+    volumes = VolumeSource(cases, compute, cache, ground.parser, descriptions)
+    return DicomServing(cases, Shelf(cases), volumes, ground.parser, descriptions)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from annotate_server.api.viewer_build import BUILT, HOW_TO_BUILD, viewer_build
 from annotate_server.cli.console import JsonOption, WorkspaceOption, out, reporting
 from annotate_server.domain.errors import UnreadableFile
 from annotate_server.settings import read_settings
@@ -34,10 +35,12 @@ def serve(
     with reporting(as_json):
         from annotate_server.api.app import create_app  # noqa: PLC0415  other commands start without a web server
         from annotate_server.api.serving import Binding, run  # noqa: PLC0415
+        from annotate_server.bootstrap.allocation import give_large_blocks_back  # noqa: PLC0415
         from annotate_server.bootstrap.server import limits_of, put_together  # noqa: PLC0415
 
         if studies is not None and not studies.is_dir():
             raise UnreadableFile("there is no such folder", source=str(studies))
+        give_large_blocks_back()
         settings = read_settings(workspace=workspace)
         binding = Binding(host, port, tls_cert, tls_key, behind_proxy)
         with put_together(settings, studies) as server:
@@ -56,4 +59,6 @@ def _say(url: str, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps({"url": url}) + "\n")
         sys.stdout.flush()
     else:
+        if viewer_build(BUILT) is None:
+            out.print(f"The viewer is not built. {HOW_TO_BUILD}", markup=False, soft_wrap=True)
         out.print(f"Annotate at {url} (Ctrl-C ends it).", markup=False, soft_wrap=True)

@@ -33,17 +33,26 @@ def waited(
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         try:
-            for job in followed(connection, job_id):
-                report(job.progress, job.message)
-                if job.has_ended:
-                    return _succeeded(job)
-                if time.monotonic() >= until:
-                    break
+            ended = _ended(connection, job_id, until, report)
         except TryLater:
             if time.monotonic() + _PAUSE_S >= until:
                 raise
+        else:
+            if ended is not None:
+                return _succeeded(ended)  # not above: a job may have failed with TryLater, and for good
         time.sleep(_PAUSE_S)
     raise TryLater(f"job {job_id} has not ended after {timeout_s:g} s")
+
+
+def _ended(connection: Connection, job_id: str, until: float, report: Callable[[float, str], None]) -> RemoteJob | None:
+    """Return a job once it has ended; None where the stream breaks off before, or the time is up."""
+    for job in followed(connection, job_id):
+        report(job.progress, job.message)
+        if job.has_ended:
+            return job
+        if time.monotonic() >= until:
+            break
+    return None
 
 
 def _succeeded(job: RemoteJob) -> RemoteJob:

@@ -11,7 +11,7 @@ _LONGEST = 64
 
 
 def is_uid(text: str | None) -> bool:
-    """Say whether a text can be an identifier (DICOM PS3.5 section 9.1; leading zeros are let pass, files have them)."""
+    """Say whether a text can be an identifier (DICOM PS3.5 9.1; leading zeros pass, files have them)."""
     return text is not None and len(text) <= _LONGEST and _UID.fullmatch(text) is not None
 
 

@@ -86,6 +86,11 @@ class CasePage:
 class CaseStore(Protocol):
     """The cases that the server knows."""
 
+    @property
+    def changes(self) -> int:
+        """Return a number that grows whenever a case comes, goes or is called otherwise (not when it is read)."""
+        ...
+
     def put(self, cases: Iterable[Case], *, is_uploaded: bool = False) -> None:
         """Add cases, or bring the files of known ones up to date; facts and declared modality stay."""
         ...
@@ -215,6 +220,11 @@ class SessionStore(Protocol):
 class LabelStore(Protocol):
     """Accepted labels: append-only."""
 
+    @property
+    def changes(self) -> int:
+        """Return a number that grows with every label and verdict."""
+        ...
+
     def accept(self, label: Label, session: Session | None, person: Person) -> None:
         """Keep a label and, where given, end its session, in one transaction with the case's new standing."""
         ...
@@ -231,6 +241,14 @@ class LabelStore(Protocol):
         """Return the newest label of every case of a project where it is in this state, oldest first."""
         ...
 
+    def of_every_project(self, case_id: str | None = None) -> tuple[Label, ...]:
+        """Return the labels of a case in all projects, or those of all cases, oldest first."""
+        ...
+
+    def labelled(self) -> int:
+        """Return how many cases have a label in some project."""
+        ...
+
     def review(self, label: Label, person: Person) -> None:
         """Keep a verdict; StateError where the stored label was reviewed meanwhile."""
         ...
@@ -238,6 +256,11 @@ class LabelStore(Protocol):
 
 class PredictionStore(Protocol):
     """Whole drafts, made at any time."""
+
+    @property
+    def changes(self) -> int:
+        """Return a number that grows with every prediction."""
+        ...
 
     def add(self, prediction: StoredPrediction) -> None:
         """Keep a prediction."""
@@ -249,6 +272,10 @@ class PredictionStore(Protocol):
 
     def newest(self, case_id: str, models: Sequence[str] = ()) -> StoredPrediction | None:
         """Return the newest prediction for a case, of one of `models` where any are given."""
+        ...
+
+    def newest_of_all(self) -> tuple[StoredPrediction, ...]:
+        """Return the newest prediction of every case that has one."""
         ...
 
 

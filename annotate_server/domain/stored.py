@@ -64,7 +64,7 @@ class KnownCase:
 
     @property
     def name(self) -> str:
-        """Return what people know it by: folders of DICOM are often called after patients, so those go by description."""
+        """Return what people know it by: its description where it is DICOM, whose folders name patients."""
         reference = self.case.reference
         if self.is_uploaded or reference.format is Format.DICOM:
             return reference.description or f"Case {self.id[:8]}"

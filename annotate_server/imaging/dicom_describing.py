@@ -52,6 +52,7 @@ def describe_instance(path: Path) -> DescribedInstance:
             sop_class=text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID"),
             sop_instance=text(dataset, "SOPInstanceUID") or text(dataset.file_meta, "MediaStorageSOPInstanceUID"),
             syntax=str(syntax) if syntax.is_encapsulated else EXPLICIT_LITTLE_ENDIAN,
+            file_syntax=str(syntax),
             frames=frames,
             places=places,
         )

@@ -42,7 +42,8 @@ class FramePlaces:
 class FileInstance:
     """An instance in a file; size and time tell whether the file is still the one that was described.
 
-    `syntax` is the transfer syntax of its frames as they lie in the file; `frames` is how many there are.
+    `syntax` is the transfer syntax of its frames as they lie in the file, `file_syntax` that of the file itself;
+    `frames` is how many there are.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class FileInstance:
     sop_class: str
     sop_instance: str
     syntax: str
+    file_syntax: str
     frames: int
     places: FramePlaces = FramePlaces()
 

@@ -24,7 +24,10 @@ def picture(order: PictureOrder) -> NDArray[np.uint8]:
         dataset, planes = read_voxels(order.path, (order.frame,))
         frame = frames_of(dataset)[order.frame]
         values = planes[0].astype(np.float64) * frame.slope + frame.intercept
-        window, is_inverted = _window_of(dataset, order.frame), text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
+        window, is_inverted = (
+            _window_of(dataset, order.frame),
+            text(dataset, "PhotometricInterpretation") == "MONOCHROME1",
+        )
     else:
         values = np.asarray(order.intensities, np.float64)
         window, is_inverted = None, False
@@ -32,7 +35,7 @@ def picture(order: PictureOrder) -> NDArray[np.uint8]:
     return _file(255 - grey if is_inverted else grey, order.look)
 
 
-def usual_window(values: NDArray[np.generic]) -> Window:
+def usual_window(values: NDArray[np.float64]) -> Window:
     """Return centre and width of a window that shows all but the darkest and brightest percent."""
     low, high = (float(end) for end in np.percentile(values, _SPAN_PERCENT))
     if high <= low:

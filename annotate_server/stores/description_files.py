@@ -45,7 +45,7 @@ class DescriptionFiles:
         path = self._path(key)
         temporary = path.with_name(f"{PART_PREFIX}{os.urandom(6).hex()}")
         try:
-            with open(temporary, "xb", opener=_for_owner) as file:  # noqa: PTH123  Path.open takes no opener
+            with open(temporary, "xb", opener=_for_owner) as file:
                 file.write(hashlib.sha256(content).digest() + content)
             temporary.replace(path)
         except OSError as error:

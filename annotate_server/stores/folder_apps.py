@@ -23,6 +23,7 @@ class FolderApps:
     def __init__(self, folders: Iterable[Path]) -> None:
         """Look in `folders`, in this order."""
         self._folders = tuple(folders)
+        self._read: dict[Path, tuple[tuple[int, int], App]] = {}
 
     def names(self) -> tuple[str, ...]:
         """Return the name of every app, sorted; a broken one is among them."""
@@ -32,8 +33,18 @@ class FolderApps:
         """Return an app; UnknownModel lists those that there are, InvalidApp says what is wrong with it."""
         for folder in self._folders:
             if _NAME.fullmatch(name) and (folder / name / "app.toml").is_file():
-                return read_app(folder / name)
+                return self._known(folder / name)
         raise UnknownModel(f"there is no model {name!r}", remedy=f"Choose one of: {', '.join(self.names())}.")
+
+    def _known(self, folder: Path) -> App:
+        """Return an app as it was read before, where its description has not changed: clients list them often."""
+        status = (folder / "app.toml").stat()
+        stamp = (status.st_mtime_ns, status.st_size)
+        kept = self._read.get(folder)
+        if kept is None or kept[0] != stamp:
+            kept = (stamp, read_app(folder))
+            self._read[folder] = kept
+        return kept[1]
 
 
 def read_app(folder: Path) -> App:

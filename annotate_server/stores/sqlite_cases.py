@@ -39,6 +39,12 @@ class SqliteCases:
         """Keep cases in `database`."""
         self._database = database
         self._clock = clock
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Return a number that grows with every change that others should hear of, in this process."""
+        return self._changes
 
     def put(self, cases: Iterable[Case], *, is_uploaded: bool = False) -> None:
         """Add cases, or bring the files of known ones up to date; facts and declared modality stay.
@@ -59,6 +65,7 @@ class SqliteCases:
                 return
             details = {"count": len(rows), "uploaded": is_uploaded}
             write_audit(connection, SERVER, Act("cases-seen", rows[0]["id"] if len(rows) == 1 else "", details))
+        self._changes += 1
 
     def get(self, case_id: str) -> KnownCase:
         """Return a case; raises NotFound."""
@@ -96,6 +103,7 @@ class SqliteCases:
         """Remember the modality of a case whose file names none."""
         act = Act("modality-declared", case_id, {"modality": modality})
         self._change(case_id, {"declared": modality.value}, person, act)
+        self._changes += 1
 
     def keep_only(self, present: Iterable[str]) -> None:
         """Mark every case that is neither among `present` nor uploaded as missing, the others as there."""
@@ -112,6 +120,7 @@ class SqliteCases:
                 connection.execute(statement.values(is_missing=bindparam("missing")), changed)
                 details = {"missing": sum(row["missing"] for row in changed), "count": len(changed)}
                 write_audit(connection, SERVER, Act("cases-missing", "", details))
+        self._changes += bool(changed)
 
     def _change(self, case_id: str, values: Mapping[str, Any], person: Person, act: Act) -> None:
         with self._database.writing() as connection:

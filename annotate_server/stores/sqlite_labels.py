@@ -28,6 +28,12 @@ class SqliteLabels:
     def __init__(self, database: Database) -> None:
         """Keep labels in `database`."""
         self._database = database
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Return a number that grows with every change that others should hear of, in this process."""
+        return self._changes
 
     def accept(self, label: Label, session: Session | None, person: Person) -> None:
         """Keep a label and, where given, end its session, in one transaction.
@@ -48,6 +54,7 @@ class SqliteLabels:
                 ]
                 connection.execute(insert(LAYERS), layers)
             write_audit(connection, person, Act("label-accepted", label.id, _lineage(label)))
+        self._changes += 1
 
     def get(self, label_id: str) -> Label:
         """Return a label; raises NotFound."""
@@ -68,6 +75,17 @@ class SqliteLabels:
         with self._database.reading() as connection:
             return _read(connection, query)
 
+    def of_every_project(self, case_id: str | None = None) -> tuple[Label, ...]:
+        """Return the labels of a case in all projects, or those of all cases, oldest first."""
+        query = _labels() if case_id is None else _labels().where(LABELS.c.case_id == case_id)
+        with self._database.reading() as connection:
+            return _read(connection, query)
+
+    def labelled(self) -> int:
+        """Return how many cases have a label in some project."""
+        with self._database.reading() as connection:
+            return connection.execute(select(func.count(LABELS.c.case_id.distinct()))).scalar_one()
+
     def review(self, label: Label, person: Person) -> None:
         """Keep a verdict; StateError where the stored label was reviewed meanwhile."""
         with self._database.writing() as connection:
@@ -80,6 +98,7 @@ class SqliteLabels:
             at = optional_time_text(label.reviewed_at)
             connection.execute(insert(REVIEWS), {"label_id": label.id, **verdict, "at": at})
             write_audit(connection, person, Act(f"label-{label.state}", label.id, verdict))
+        self._changes += 1
 
 
 def _labels() -> Select[Any]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import RowMapping, insert, select
+from sqlalchemy import RowMapping, func, insert, select
 
 from annotate_server.domain.errors import NotFound
 from annotate_server.domain.stored import StoredPrediction
@@ -20,6 +20,12 @@ class SqlitePredictions:
     def __init__(self, database: Database) -> None:
         """Keep predictions in `database`."""
         self._database = database
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Return a number that grows with every change that others should hear of, in this process."""
+        return self._changes
 
     def add(self, prediction: StoredPrediction) -> None:
         """Keep a prediction."""
@@ -36,6 +42,7 @@ class SqlitePredictions:
         with self._database.writing() as connection:
             connection.execute(insert(PREDICTIONS), row)
             write_audit(connection, SERVER, Act("prediction-added", prediction.id, details))
+        self._changes += 1
 
     def get(self, prediction_id: str) -> StoredPrediction:
         """Return a prediction; raises NotFound."""
@@ -54,6 +61,13 @@ class SqlitePredictions:
         with self._database.reading() as connection:
             row = connection.execute(query.order_by(PREDICTIONS.c.number.desc()).limit(1)).mappings().first()
         return None if row is None else _prediction(row)
+
+    def newest_of_all(self) -> tuple[StoredPrediction, ...]:
+        """Return the newest prediction of every case that has one."""
+        newest = select(func.max(PREDICTIONS.c.number)).group_by(PREDICTIONS.c.case_id)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(PREDICTIONS).where(PREDICTIONS.c.number.in_(newest))).mappings()
+            return tuple(_prediction(row) for row in rows)
 
 
 def _prediction(row: RowMapping) -> StoredPrediction:

@@ -102,8 +102,12 @@ class FileSeries:
         return self._instance(uid).frames
 
     def syntax(self, uid: str) -> str:
-        """Return the transfer syntax that an instance is stored in."""
+        """Return the transfer syntax of an instance's frames as they are stored."""
         return self._instance(uid).syntax
+
+    def file_syntax(self, uid: str) -> str:
+        """Return the transfer syntax of an instance's file."""
+        return self._instance(uid).file_syntax
 
     def frames(self, uid: str, numbers: Sequence[int], *, is_as_stored: bool) -> Iterator[Payload]:
         """Yield frames (from 0), as they are stored or as plain little endian."""
@@ -120,7 +124,7 @@ class FileSeries:
         """Return an instance as a file, as it is stored or as explicit little endian."""
         instance = self._instance(uid)
         if is_as_stored:
-            return Payload(instance.syntax, instance=instance, ranges=((0, instance.size_bytes),))
+            return Payload(instance.file_syntax, instance=instance, ranges=((0, instance.size_bytes),))
         return Payload(EXPLICIT_LITTLE_ENDIAN, self.parser.plain(instance.path).tobytes())
 
     def picture(self, uid: str, frame: int, look: Look) -> bytes:

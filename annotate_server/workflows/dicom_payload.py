@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from annotate_server.domain.errors import TryLater
 from annotate_server.imaging.dicom_instances import FileInstance, Ranges

@@ -56,7 +56,11 @@ class VolumeSeries:
         return 1
 
     def syntax(self, uid: str) -> str:
-        """Return the transfer syntax."""
+        """Return the transfer syntax of the frames."""
+        return EXPLICIT_LITTLE_ENDIAN
+
+    def file_syntax(self, uid: str) -> str:
+        """Return the transfer syntax of the files."""
         return EXPLICIT_LITTLE_ENDIAN
 
     def frames(self, uid: str, numbers: Sequence[int], *, is_as_stored: bool) -> Iterator[Payload]:
@@ -96,13 +100,13 @@ class VolumeSource:
 
     def series(self, known: KnownCase) -> VolumeSeries:
         """Return the series of a case; raises NotFound where its file is gone, and the errors of reading it."""
-        volume = self._volume(known)
+        volume = self.volume(known)
         scaling = self._scaling(volume)
         facts = repr((volume.digest, scaling, known.modality, known.name, known.case.patient.pseudonym()))
         tag = hashlib.sha256(facts.encode("utf-8", "backslashreplace")).hexdigest()
         return VolumeSeries(made_series(known, volume, scaling), tag, self.parser)
 
-    def _volume(self, known: KnownCase) -> Volume:
+    def volume(self, known: KnownCase) -> Volume:
         """Return the volume mapped from the cache; a worker reads it where it is not there."""
         volume = self.cache.get(known.facts.digest) if known.facts is not None else None
         if volume is not None:

@@ -1,7 +1,7 @@
 """Ingest: what lies in the studies, or was uploaded, becomes cases. A renamed file is the same case."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +10,10 @@ from annotate_server.domain.case import Case, Format, StoredVolume, case_id
 from annotate_server.domain.compute import Compute, VolumePlace
 from annotate_server.domain.errors import (
     AnnotateError,
+    NotFound,
     NotMadeFor,
     Problem,
+    StateError,
     TryLater,
     UnsupportedInput,
     error_of,
@@ -38,12 +40,16 @@ class Census:
 
 @dataclass
 class Ingest:
-    """Takes volumes in. `open_source` gives what lies below a folder."""
+    """Takes volumes in. `open_source` gives what lies below a folder.
+
+    `taken` are told of the cases of every scan, whole, and of every upload (True).
+    """
 
     cases: CaseStore
     identities: Identities
     compute: Compute
     open_source: OpenSource
+    taken: list[Callable[[Iterable[Case], bool], None]] = field(default_factory=list)
 
     def scan(self, folder: Path) -> Census:
         """Bring the cases up to date with what lies below a folder; those that are gone are marked as missing."""
@@ -56,7 +62,8 @@ class Ingest:
     def upload(self, folder: Path) -> tuple[KnownCase, ...]:
         """Take in what was uploaded into a folder, which stays; returns the cases found in it.
 
-        Raises the problem of the first volume where none can be used, UnsupportedInput where there is none at all.
+        A case that is there already stays as it is. Raises the problem of the first volume where none can be used,
+        UnsupportedInput where there is none at all, StateError for a known series with other voxels.
         """
         census = self._census(folder)
         if not census.cases:
@@ -65,8 +72,33 @@ class Ingest:
             raise UnsupportedInput(
                 "no volume was found in it", remedy="DICOM (one .zip), NIfTI, MetaImage and NRRD are read."
             )
+        found = tuple(census.cases)
+        for identity in found:
+            if self._is_settled(census.cases[identity]):
+                del census.cases[identity]
         self._keep(census, is_uploaded=True)
-        return tuple(self.cases.get(identity) for identity in census.cases)
+        return tuple(self.cases.get(identity) for identity in found)
+
+    def _is_settled(self, case: Case) -> bool:
+        """Say whether a case is on the server with its files, so that an upload of the same changes nothing.
+
+        Raises StateError where the upload holds other voxels: what was drawn belongs to those that are there.
+        """
+        try:
+            known = self.cases.get(case.id)
+        except NotFound:
+            return False
+        are_there = not known.is_missing and all(path.exists() for path in known.case.reference.files)
+        if known.facts is None:
+            return are_there and not known.is_uploaded
+        stored = case.reference
+        if stored.series_uid and self.compute.facts(VolumePlace(stored)).digest != known.facts.digest:
+            raise StateError(
+                "this series is on the server already, with other slices or voxels",
+                source=stored.key,
+                remedy="Upload it as it was, or as a series of its own with another SeriesInstanceUID.",
+            )
+        return are_there
 
     def _census(self, folder: Path) -> Census:
         census = Census()
@@ -108,3 +140,5 @@ class Ingest:
         for identity, facts in census.facts.items():
             if identity in census.cases:
                 self.cases.learn(identity, facts)
+        for tell in self.taken:
+            tell(census.cases.values(), is_uploaded)

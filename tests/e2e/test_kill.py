@@ -30,8 +30,8 @@ from annotate_server.imaging.labelmap_files import LabelmapFormat, read_labelmap
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("ANNOTATE_KILLS", "5"))
-_LONGEST_S = {"submit": 0.025, "change": 0.25}
-"""Within which a kill comes: a submit takes about 20 ms, changes follow one another."""
+_LONGEST_S = {"submit": 0.025, "upload": 1.2, "change": 0.25}
+"""Within which a kill comes: a submit takes about 20 ms, the first upload a second; changes go on."""
 
 
 @dataclass
@@ -128,7 +128,8 @@ class Annotating:
 
     def change(self) -> None:
         """Make one change and take it for acknowledged."""
-        ways = [self._edit] * 9 + [self._rename] + [self._prompt, self._helper]
+        ways = [self._edit] * 9 + [self._rename] + [self._prompt]
+        ways += [self._helper] if self.session.draft.any() else []
         ways += [self._undo] * (4 if self.at else 0) + [self._redo] * (2 if self.at + 1 < len(self.states) else 0)
         self.asked = None
         self.choices.choice(ways)()
@@ -199,7 +200,9 @@ class Annotating:
     def _helper(self) -> None:
         self.asked = (self.at + 1, None)
         distance_mm = self.choices.choice((-9.0, 9.0))
-        self.session.help(HelperOrder(HelperKind.MARGIN, distance_mm=distance_mm), segment=self.choices.randint(1, 3))
+        drawn = [int(index) for index in np.unique(self.session.draft) if index]
+        segment = self.choices.choice(drawn)
+        self.session.help(HelperOrder(HelperKind.MARGIN, distance_mm=distance_mm), segment=segment)
 
     def _undo(self) -> None:
         self.asked = (self.at - 1, self.states[self.at - 1])
@@ -257,6 +260,38 @@ def test_kills_during_submits_lose_no_label_that_was_acknowledged(tmp_path: Path
                 assert_label(client, label, voxels, tmp_path)
         counts = (submitting.acknowledged, KILLS - submitting.acknowledged, submitting.kept_unanswered)
         killing.end("submits ({} acknowledged, {} not answered, {} of them kept)".format(*counts))
+
+
+def test_kills_during_uploads_lose_no_case_that_was_acknowledged(tmp_path: Path) -> None:
+    with running(tmp_path / "workspace") as server:
+        server.wait_until_ready()
+        with server.client() as client:
+            add_project(client)
+        killing = Killing(server, random.Random(13))  # noqa: S311  moments, not secrets
+        acknowledged: list[str] = []
+        for number in range(KILLS):
+            volume = write_chest(tmp_path / f"{number}.nii", seed=number)
+            with server.client() as client:
+                killing.during(_LONGEST_S["upload"], lambda: uploaded(client, volume, acknowledged))  # noqa: B023
+            with server.client() as client:
+                there = [case.id for case in client.cases()]
+                assert set(acknowledged) <= set(there)
+                assert len(there) <= number + 1
+                for case in there[-2:]:
+                    client.open("small", case).leave()
+        uploads = [path.name for path in (server.workspace / "uploads").iterdir()]
+        assert not [name for name in uploads if name.startswith(".")]
+        kept = len(there) - len(acknowledged)
+        killing.end(
+            f"uploads ({len(acknowledged)} acknowledged, {KILLS - len(acknowledged)} not answered, {kept} of them kept)"
+        )
+
+
+def uploaded(client: AnnotateClient, volume: Path, acknowledged: list[str]) -> None:
+    try:
+        acknowledged += [case.id for case in client.upload(volume)]
+    except TryLater:
+        return
 
 
 @dataclass

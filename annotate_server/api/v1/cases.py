@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import WithJsonSchema
 
+from annotate_server.api.services import Services
 from annotate_server.api.uploads import received
 from annotate_server.api.v1.documented import CaseId, Limit, Offset, may
 from annotate_server.api.v1.forms import ModalityForm
 from annotate_server.api.v1.views import CasesView, CaseView
 from annotate_server.api.who import Anybody, Served
-from annotate_server.domain.store_ports import CaseFilter
+from annotate_server.domain.store_ports import CaseFilter, CasePage
 from annotate_server.domain.volume import Modality
+from annotate_server.workflows.dicom_serving import slices_or_none
 
 router = APIRouter(tags=["cases"])
 _UID = r"^[0-9.]{1,64}$"
@@ -40,7 +42,17 @@ def list_cases(
     """List the cases, oldest first."""
     chosen = CaseFilter(study_uid=study, modality=None if modality is None else Modality(modality))
     page = services.cases.page(chosen, limit, offset)
+    if not page.total and study is not None:
+        page = _of_made_study(services, study, modality, (limit, offset))
     return CasesView(cases=[CaseView.of(known) for known in page.cases], total=page.total)
+
+
+def _of_made_study(services: Services, study: str, modality: str | None, part: tuple[int, int]) -> CasePage:
+    """Return the cases of a study whose identifier is ours: that of a volume in another format."""
+    known = (services.cases.get(case_id) for case_id in services.dicom.shelf.case_ids(study))
+    chosen = tuple(each for each in known if modality in (None, each.modality))
+    limit, offset = part
+    return CasePage(chosen[offset : offset + limit], len(chosen))
 
 
 @router.post(
@@ -65,8 +77,9 @@ async def upload_cases(request: Request, services: Served, person: Anybody, resp
 
 @router.get("/cases/{case_id}", responses=may(404))
 def get_case(case_id: CaseId, services: Served, person: Anybody) -> CaseView:
-    """Return a case: its grid, identifiers and warnings."""
-    return CaseView.of(services.cases.get(case_id))
+    """Return a case: its grid, identifiers, slices and warnings."""
+    known = services.cases.get(case_id)
+    return CaseView.of(known, slices_or_none(services.dicom, known).slices)
 
 
 @router.put("/cases/{case_id}/modality", responses=may(404, 409, 507))
@@ -74,4 +87,5 @@ def declare_modality(case_id: CaseId, form: ModalityForm, services: Served, pers
     """Say the modality of a case whose file names none."""
     services.cases.get(case_id)
     services.cases.declare(case_id, Modality(form.modality), person)
+    services.dicom.forget((case_id,))
     return CaseView.of(services.cases.get(case_id))

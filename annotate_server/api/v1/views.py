@@ -1,18 +1,20 @@
 """What answers say: plain values of the nouns, never a patient's identifier and never a path of the server."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from annotate_server.domain.annotation import Label, Session
-from annotate_server.domain.case import Format
+from annotate_server.domain.dicom_uids import series_uid, study_uid
 from annotate_server.domain.errors import Problem
 from annotate_server.domain.job import Job
 from annotate_server.domain.labelmap import CodedConcept, Segment, labelmap_dtype
 from annotate_server.domain.project import Project, WorkItem
 from annotate_server.domain.store_ports import User
 from annotate_server.domain.stored import KnownCase, StoredPrediction
+from annotate_server.workflows.dicom_serving import ShownSlice
 
 
 class View(BaseModel):
@@ -90,10 +92,20 @@ class GeometryView(View):
     origin_mm: list[float]
 
 
+class SliceView(View):
+    """Slice k of a case: a frame, counted from 1, of an instance that DICOMweb serves."""
+
+    sop_instance_uid: str
+    frame: int
+    k: int
+
+
 class CaseView(View):
     """A case; `geometry`, `unit` and `warnings` are there once its voxels were read.
 
-    `name` is what people know it by; `patient` is a pseudonym.
+    `name` is what people know it by; `patient` is a pseudonym. `study_uid` and `series_uid` are what DICOMweb serves it
+    as, also where it came in another format. `instances`, where one case is asked for, are its slices in the order of
+    k; none where the case's grid is not that of its images (a tilted gantry) or its files are not there.
     """
 
     id: str
@@ -105,8 +117,8 @@ class CaseView(View):
     description: str
     roles: list[str]
     files: int
-    study_uid: str | None
-    series_uid: str | None
+    study_uid: str
+    series_uid: str
     frame_of_reference: str | None
     geometry: GeometryView | None
     unit: str | None
@@ -115,14 +127,15 @@ class CaseView(View):
     is_uploaded: bool
     is_missing: bool
     added_at: datetime
+    instances: list[SliceView] = []
 
     @classmethod
-    def of(cls, known: KnownCase) -> Self:
+    def of(cls, known: KnownCase, slices: Sequence[ShownSlice] = ()) -> Self:
         """Return the view of a case."""
         reference, facts = known.case.reference, known.facts
         return cls(
             id=known.id,
-            name=_name(known),
+            name=known.name,
             patient=known.case.patient.pseudonym(),
             modality=known.modality,
             declared_modality=known.declared,
@@ -130,8 +143,8 @@ class CaseView(View):
             description=reference.description,
             roles=list(known.case.volumes),
             files=len(reference.files),
-            study_uid=reference.study_uid,
-            series_uid=reference.series_uid,
+            study_uid=study_uid(known.case),
+            series_uid=series_uid(known.case),
             frame_of_reference=reference.frame_of_reference,
             geometry=_geometry(known),
             unit=None if facts is None else facts.unit,
@@ -140,6 +153,7 @@ class CaseView(View):
             is_uploaded=known.is_uploaded,
             is_missing=known.is_missing,
             added_at=known.added_at,
+            instances=[SliceView(**vars(each)) for each in slices],
         )
 
 
@@ -361,11 +375,3 @@ def _geometry(known: KnownCase) -> GeometryView | None:
         direction=[list(axis) for axis in grid.direction],
         origin_mm=list(grid.origin_mm),
     )
-
-
-def _name(known: KnownCase) -> str:
-    """Return a case's name: folders of DICOM are often called after patients, so those go by their description."""
-    reference = known.case.reference
-    if known.is_uploaded or reference.format is Format.DICOM:
-        return reference.description or f"Case {known.id[:8]}"
-    return reference.key

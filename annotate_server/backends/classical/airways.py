@@ -108,7 +108,7 @@ def _is_round(piece: Mask, scan: Scan) -> bool:
 def _has_wall(scan: Scan, k: int, plane: Mask) -> bool:
     """Say whether at least half of what surrounds a piece is soft tissue: a bronchus within the lung has air around."""
     ring = grown(plane[None], WALL_MM, scan.spacing_mm)[0] & ~plane
-    return bool((scan.hu[k][ring] > TISSUE_HU).mean() > 0.5)
+    return bool(2 * np.count_nonzero(scan.hu[k][ring] > TISSUE_HU) > np.count_nonzero(ring))
 
 
 def _bronchi(scan: Scan, body: Body, carina: _Section) -> Mask:

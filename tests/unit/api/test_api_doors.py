@@ -11,6 +11,8 @@ from api_server import Running, make_site, serving
 
 from annotate_server.api.app import create_app, description
 from annotate_server.api.doorkeeper import OPEN_PATHS
+from annotate_server.api.monailabel import datastore, inference
+from annotate_server.api.monailabel import server as monailabel
 from annotate_server.api.services import ApiOptions, Limits
 from annotate_server.domain.person import Role
 
@@ -20,8 +22,24 @@ ADMIN_ONLY = {
     ("DELETE", "/api/v1/users/{name}"),
     ("POST", "/api/v1/projects"),
     ("PUT", "/api/v1/projects/{project_id}"),
+    *((method, "/model/{model}") for method in ("GET", "PUT", "DELETE")),
+    *(("DELETE", path) for path in ("/datastore/", "/datastore", "/datastore/image", "/datastore/label")),
+    *(("DELETE", f"/{noun}{slash}") for noun in ("train", "scoring", "batch/infer") for slash in ("", "/")),
+    *(("GET", path) for path in ("/logs", "/logs/", "/logs/gpu")),
+    *(("POST", path) for path in ("/train", "/train/", "/train/{model}", "/batch/infer/{model}")),
 }
-REVIEWER_ONLY = {("POST", "/api/v1/labels/{label_id}/review")}
+STOCK = {
+    (method, route.path)
+    for router in (monailabel.open_router, monailabel.router, datastore.router, inference.router)
+    for route in router.routes
+    for method in route.methods  # type: ignore[attr-defined]
+}
+"""The dialect of MONAI Label's clients; it says 501 of what is not there."""
+REVIEWER_ONLY = {
+    ("POST", "/api/v1/labels/{label_id}/review"),
+    ("PUT", "/datastore/updatelabelinfo"),
+    ("PUT", "/datastore/label/info"),
+}
 HIDDEN = {
     ("GET", "/"),
     ("GET", "/sign-in"),
@@ -55,26 +73,30 @@ def every_route(running: Running) -> list[tuple[str, str]]:
     """Return method and path of everything that the application answers to."""
     app = create_app(running.site.services)
     documented = {(method.upper(), path) for path, methods in description(app)["paths"].items() for method in methods}
-    return sorted(documented | HIDDEN)
+    dicomweb = {
+        (method, path) for path, methods in walked(app.routes) if path.startswith("/dicomweb") for method in methods
+    }
+    assert len(dicomweb) > 10
+    return sorted(documented | HIDDEN | STOCK | dicomweb)
 
 
-def walked(routes: object, prefix: str = "") -> Iterator[str]:
+def walked(routes: object) -> Iterator[tuple[str, set[str]]]:
     for route in routes:  # type: ignore[attr-defined]
         inner = getattr(route, "original_router", None)
         if inner is not None:
-            yield from walked(inner.routes, prefix)
+            yield from walked(inner.routes)
         else:
-            yield route.path
+            yield route.path, set(route.methods)
 
 
 def filled(path: str) -> str:
-    return re.sub(r"\{index\}", "1", re.sub(r"\{(?!index)\w+\}", "x", path))
+    return re.sub(r"\{index\}", "1", re.sub(r"\{(?!index)\w+(:path)?\}", "x", path))
 
 
 def test_the_walk_below_leaves_no_route_out(running: Running) -> None:
     app = create_app(running.site.services)
     known = {path.removeprefix("/api/v1") for _, path in every_route(running)}
-    assert {path.removeprefix("/api/v1") for path in walked(app.routes)} == known
+    assert {path.removeprefix("/api/v1") for path, _ in walked(app.routes)} == known
 
 
 def test_without_a_token_every_route_is_closed_but_the_few_that_are_listed(
@@ -97,7 +119,7 @@ def test_without_a_token_every_route_is_closed_but_the_few_that_are_listed(
 
 
 def test_the_open_routes_are_health_and_sign_in() -> None:
-    assert {"/health/live", "/health/ready", "/sign-in"} == OPEN_PATHS
+    assert {"/health/live", "/health/ready", "/sign-in", "/auth", "/auth/", "/auth/token"} == OPEN_PATHS
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -112,7 +134,8 @@ def test_every_role_gets_as_far_as_it_may(running: Running, tokens: dict[Role, s
             answer = web.request(method, filled(path), json=BODIES.get(path, {}))
             assert (answer.status_code == 403) == (not role.includes(needed)), (method, path, answer.text)
             assert answer.status_code != 401, (method, path)
-            assert answer.status_code < 500, (method, path, answer.text)
+            is_missing = (method, path) in STOCK and answer.status_code == 501
+            assert is_missing or answer.status_code < 500, (method, path, answer.text)
 
 
 def test_somebody_elses_session_stays_closed(running: Running, tokens: dict[Role, str]) -> None:

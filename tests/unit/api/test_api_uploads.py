@@ -6,6 +6,7 @@ import socket
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -111,8 +112,9 @@ def raw(running: Running, head: bytes) -> socket.socket:
 
 def settled(running: Running, before: list[str]) -> bool:
     for _ in range(100):
-        if uploads(running) == before:
-            return True
+        with suppress(FileNotFoundError):  # a folder that goes while it is listed
+            if uploads(running) == before:
+                return True
         time.sleep(0.05)
     return False
 

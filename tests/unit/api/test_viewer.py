@@ -14,11 +14,14 @@ from annotate_server.api.services import ApiOptions
 from annotate_server.api.viewer_build import viewer_build
 from annotate_server.domain.person import Role
 
+SURFACES = "polySeg.bundle.0123456789abcdef.js"
 BUNDLE = "app.bundle.0123456789abcdef.js"
 FILES = {
     "index.html": ("text/html; charset=utf-8", True, False, b"<!doctype html><title>viewer</title>"),
+    "worklist.html": ("text/html; charset=utf-8", True, False, b"<!doctype html><title>worklist</title>"),
     "app-config.js": ("text/javascript; charset=utf-8", False, False, b"window.config = {}"),
     BUNDLE: ("text/javascript; charset=utf-8", True, True, b"start()"),
+    SURFACES: ("text/javascript; charset=utf-8", True, True, b"surfaces()"),
     "codec.wasm": ("application/wasm", True, False, b"\0asm"),
 }
 
@@ -38,7 +41,7 @@ def build_into(folder: Path) -> Path:
         }
     manifest = {"format": 1, "viewer": "stock 1.0", "files": entries}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "secret.txt").write_text("not in the manifest")
+    (folder / "private.txt").write_text("the secret is not in the manifest")
     return folder
 
 
@@ -55,8 +58,8 @@ def web(running: Running) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_the_start_page_leads_to_the_viewer(web: httpx.Client) -> None:
-    assert web.get("/").headers["location"] == "/viewer/"
+def test_the_start_page_leads_to_the_worklist(web: httpx.Client) -> None:
+    assert web.get("/").headers["location"] == "/viewer/worklist"
     assert web.get("/viewer").headers["location"] == "/viewer/"
 
 
@@ -75,6 +78,12 @@ def test_a_file_comes_as_it_was_built(web: httpx.Client, name: str) -> None:
 def test_an_address_of_the_viewers_own_answers_its_page(web: httpx.Client, address: str) -> None:
     answer = web.get(f"/viewer/{address}")
     assert answer.content == FILES["index.html"][3]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_the_worklist_is_a_page_of_its_own(web: httpx.Client) -> None:
+    answer = web.get("/viewer/worklist")
+    assert answer.content == FILES["worklist.html"][3]
     assert answer.headers["cache-control"] == "no-store"
 
 
@@ -97,12 +106,17 @@ def test_every_file_comes_with_the_policy_since_workers_bring_their_own(web: htt
         assert "unsafe-inline" not in script
 
 
+def test_only_the_worker_that_makes_surfaces_may_make_functions_of_text(web: httpx.Client) -> None:
+    may = {name for name in FILES if "'unsafe-eval'" in web.get(f"/viewer/{name}").headers["content-security-policy"]}
+    assert may == {SURFACES}
+
+
 @pytest.mark.parametrize(
     "name",
     [
-        "secret.txt",
+        "private.txt",
         "manifest.json",
-        "../secret.txt",
+        "../private.txt",
         "..%2f..%2fetc%2fpasswd.txt",
         "%2e%2e/x.js",
         "index.html.gz",
