@@ -70,6 +70,10 @@ class PartFiles:
             self._close()
             raise HTTPException(400, "The body is not in parts as its Content-Type says.") from error
 
+    def close(self) -> None:
+        """Close the file that is being written."""
+        self._close()
+
     def finish(self) -> None:
         """Raise a 400 for a body that ended before its last part did."""
         self._close()
@@ -118,8 +122,10 @@ async def _stored(request: Request, services: Served, study: str | None) -> Resp
         parts = PartFiles(folder, boundary)
         try:
             await poured(request, parts.write, limits)
-        finally:
-            await run_in_threadpool(parts.finish)
+        except BaseException:
+            parts.close()
+            raise
+        await run_in_threadpool(parts.finish)
         sent = await run_in_threadpool(services.storing.store, parts.files, study, lambda: settled(folder))
     every = (*sent, *[Sent(refusal=Refusal.NOT_UNDERSTOOD)] * parts.refused)
     if not every:
