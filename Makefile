@@ -1,4 +1,4 @@
-# make demo | viewer | wheel | test | check | fix | bench        ARGS=… is passed on:  make demo ARGS=--check
+# make demo | viewer | wheel | test | test-viewer | check | fix | bench        ARGS=… is passed on:  make demo ARGS=--check
 #
 # Everything is installed into .venv, with the exact versions of constraints.txt. Running a target again is quick: the
 # installation is repeated only when setup.cfg or constraints.txt changed.
@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c c
 
 
 .DEFAULT_GOAL := help
-.PHONY: help demo viewer wheel test test-plugin check lint fix fast-tests bench bench-server openapi clean
+.PHONY: help demo viewer wheel test test-viewer test-plugin check lint fix fast-tests bench bench-server openapi clean
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
@@ -30,8 +30,11 @@ wheel: viewer
 	@$(BIN)/python -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
 	@ls -1 dist/*.whl
 
-test: $(VENV)/.installed-for-tests viewer $(PLUGIN)/node_modules/.for-tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+test: $(VENV)/.installed-for-tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not viewer" $(ARGS)
+
+test-viewer: $(VENV)/.installed-for-tests $(VENV)/.chromium viewer $(PLUGIN)/node_modules/.for-tests
+	@CI=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/viewer $(ARGS)
 
 check: lint fast-tests test-plugin
 
@@ -46,7 +49,7 @@ lint: $(VENV)/.installed-for-tests
 	@$(BIN)/lint-imports --no-logo
 
 fast-tests: $(VENV)/.installed-for-tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not viewer" $(ARGS)
 
 fix: $(VENV)/.installed-for-tests
 	@$(BIN)/ruff format .
@@ -92,6 +95,10 @@ $(VENV)/.installed-for-tests: $(VENV)/.installed
 	  else \
 	    echo "The tests of crashes will be left out without strace: sudo apt-get install strace" >&2; \
 	  fi; }
+	@$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.chromium: $(VENV)/.installed
 	@command -v chromium >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing chromium, in which the tests try the viewer."; \
@@ -99,7 +106,6 @@ $(VENV)/.installed-for-tests: $(VENV)/.installed
 	  else \
 	    echo "The tests in a browser will be left out without chromium: sudo apt-get install chromium" >&2; \
 	  fi; }
-	@$(INSTALL) -e '.[test]'
 	@touch $@
 
 $(BIN)/node: $(VENV)/.installed

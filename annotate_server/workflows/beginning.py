@@ -85,7 +85,7 @@ def _start(
         raise InvalidRequest(f"the case has no layer {layer} to correct")
     if labels:
         return labels[-1].layers[layer], labels[-1].id, labels[-1].model_version
-    prediction = records.predictions.newest(case.id, project.apps)
+    prediction = records.predictions.newest(case.id, project.apps) if project.apps else None
     if prediction is not None and prediction.layer.geometry.matches(facts.geometry):
         return prediction.layer, None, f"{prediction.model}@{prediction.version}"
     return None, None, None

@@ -151,8 +151,11 @@ def test_two_windows_a_server_away_and_a_plugin_that_does_not_load(stand: Stand)
     assert found["foreign"] == []
 
 
-def test_a_project_made_in_the_browser_goes_through_two_pairs_of_eyes(stand: Stand) -> None:
-    found = stand.drive("team.mjs", stand.case("Chest"), "two-pairs-of-eyes")
+def test_a_project_made_in_the_browser_goes_through_two_pairs_of_eyes(stand: Stand, tmp_path: Path) -> None:
+    with running(tmp_path / "workspace", stand.samples / "images") as server:  # without drafts of other tests
+        server.wait_until_ready().wait_for_cases(3)
+        fresh = Stand(server, stand.samples, stand.shots)
+        found = fresh.drive("team.mjs", fresh.case("Chest"), "two-pairs-of-eyes")
     seen = found["seen"]
     assert "failed" not in seen, f"{seen['failed']}\n{seen.get('panel', '')}\n{found['wrong']}"
     assert found["wrong"] == []

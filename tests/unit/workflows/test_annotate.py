@@ -337,6 +337,12 @@ def test_a_session_opens_with_the_newest_label_else_the_prediction_else_nothing(
     assert bench.annotator.open("organs", "c1", ANN).start is None
 
 
+def test_a_project_without_apps_opens_on_nobodys_prediction(bench: Bench) -> None:
+    bench.records.projects.add(replace(PROJECT, id="by-hand", apps=()), BOB)
+    bench.add_prediction("c0", Labelmap(np.ones(GRID.shape, np.uint8), GRID, (LIVER,)))
+    assert bench.annotator.open("by-hand", "c0", ANN).start is None
+
+
 def test_a_whole_draft_is_matched_by_code_and_name_and_never_by_index(bench: Bench, session: Session) -> None:
     an_edit(bench, session, Box((0, 0, 0), (1, 1, 2)), 1)
     spleen = Segment(1, "SPLEEN", (1, 1, 1), CodedConcept("78961009", "SCT", "Spleen"))
