@@ -29,15 +29,9 @@ _SUFFIX = {Format.METAIMAGE: ".mha", Format.NRRD: ".nrrd", Format.DICOM: ".dcm"}
 
 async def received(request: Request, services: Services) -> tuple[KnownCase, ...]:
     """Store the body of a request and return the cases in it; on any error nothing of it stays."""
-    limits: Limits = request.app.state.options.limits
-    declared = request.headers.get("content-length")
-    check_length(declared, limits.upload_bytes)
-    check_space(services.uploads, int(declared or 0))
-    async with part_folder(services.uploads) as part:
-        body = part / "body"
-        await _store(request, body, limits)
-        await run_in_threadpool(_sort, body, limits)
-        return await run_in_threadpool(_take_in, part, services)
+    async with _stored(request, services) as body:
+        await run_in_threadpool(_sort, body, request.app.state.options.limits)
+        return await run_in_threadpool(_take_in, body.parent, services)
 
 
 async def received_as_part(file: Path, services: Services, limits: Limits) -> tuple[KnownCase, ...]:
@@ -49,7 +43,7 @@ async def received_as_part(file: Path, services: Services, limits: Limits) -> tu
 
 
 def named_label(file: Path) -> Path:
-    """Return a file of labels that came as a part of a body, renamed after what it is; UnsupportedInput for another."""
+    """Return an uploaded file of labels, alone in its folder, renamed after what it is; else UnsupportedInput."""
     if not _named(file):
         raise UnsupportedInput("the upload is no file of labels", remedy="Send NIfTI, .seg.nrrd or a DICOM SEG.")
     (renamed,) = file.parent.iterdir()
@@ -58,17 +52,8 @@ def named_label(file: Path) -> Path:
 
 async def received_label(request: Request, services: Services, take: Callable[[Path], Label]) -> Label:
     """Store the body of a request as a file, let `take` read it, and keep nothing of the file."""
-    limits: Limits = request.app.state.options.limits
-    declared = request.headers.get("content-length")
-    check_length(declared, limits.upload_bytes)
-    check_space(services.uploads, int(declared or 0))
-    async with part_folder(services.uploads) as part:
-        body = part / "body"
-        await _store(request, body, limits)
-        if not await run_in_threadpool(_named, body):
-            raise UnsupportedInput("the upload is no file of labels", remedy="Send NIfTI, .seg.nrrd or a DICOM SEG.")
-        (file,) = part.iterdir()
-        return await run_in_threadpool(take, file)
+    async with _stored(request, services) as body:
+        return await run_in_threadpool(take, await run_in_threadpool(named_label, body))
 
 
 def sweep(uploads: Path) -> None:
@@ -90,10 +75,19 @@ async def part_folder(uploads: Path) -> AsyncIterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-async def _store(request: Request, body: Path, limits: Limits) -> None:
-    with body.open("xb") as sink:
-        await poured(request, sink.write, limits)
-        await run_in_threadpool(_write, lambda _: sink.flush(), b"")
+@asynccontextmanager
+async def _stored(request: Request, services: Services) -> AsyncIterator[Path]:
+    """Give the body of a request as a file in a folder of its own, which is gone at the end, unless it was renamed."""
+    limits: Limits = request.app.state.options.limits
+    declared = request.headers.get("content-length")
+    check_length(declared, limits.upload_bytes)
+    check_space(services.uploads, int(declared or 0))
+    async with part_folder(services.uploads) as part:
+        body = part / "body"
+        with body.open("xb") as sink:
+            await poured(request, sink.write, limits)
+            await run_in_threadpool(_write, lambda _: sink.flush(), b"")
+        yield body
 
 
 async def poured(request: Request, write: Callable[[bytes], object], limits: Limits) -> None:

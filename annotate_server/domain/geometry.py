@@ -58,6 +58,11 @@ class Box:
         stop = _shape(min(n, b + m) for b, m, n in zip(self.stop, margin, within, strict=True))
         return Box(start, stop)
 
+    def shifted(self, by: Shape) -> "Box":
+        """Return the box `by` voxels further on: where a box of a crop that starts there lies in the whole."""
+        start, stop = (_shape(a + b for a, b in zip(corner, by, strict=True)) for corner in (self.start, self.stop))
+        return Box(start, stop)
+
     def union(self, other: "Box") -> "Box":
         """Return the smallest box that holds both."""
         return Box(
@@ -81,6 +86,10 @@ class Box:
                 return None
             bounds.append((int(hits[0]), int(hits[-1]) + 1))
         return cls(_shape(a for a, _ in bounds), _shape(b for _, b in bounds))
+
+
+NOWHERE = Box((0, 0, 0), (0, 0, 0))
+"""No voxel at all: what changed where nothing did."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """One end of the socket between a caller and the process that parses: length-prefixed messages and open files."""
 
 import os
+import select
 import socket
 import struct
 import time
@@ -62,6 +63,12 @@ class Channel:
             raise ChannelTimeout from error
         except ConnectionResetError as error:
             raise ChannelClosed from error
+
+    def has_message(self, within_s: float) -> bool:
+        """Say whether there is something to receive, the end of the other side included."""
+        poll = select.poll()  # select.select takes no descriptor above 1023, and a busy server has such
+        poll.register(self.connection, select.POLLIN)
+        return bool(poll.poll(within_s * 1000))
 
     def _exactly(self, count: int, deadline: float | None) -> bytes:
         """Return the next `count` bytes."""

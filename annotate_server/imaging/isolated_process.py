@@ -1,24 +1,18 @@
 """The process that parses, seen from its caller: start it, ask it, end it."""
 
 import os
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from annotate_server.domain.errors import AnnotateError, ParserFailed, error_class
-from annotate_server.imaging.channel import Channel, ChannelClosed, ChannelTimeout
+from annotate_server.imaging.channel import ChannelClosed, ChannelTimeout
+from annotate_server.imaging.child import PATIENCE_S, Child
 from annotate_server.imaging.wire import pack, sendable, unpack
 
 START_S = 60.0
 """A busy machine takes seconds to import an imaging library; the clock of a call starts after that."""
-
-PATIENCE_S = 2.0
-"""How long a process that closed its end of the socket may take to end."""
 
 
 @sendable
@@ -86,75 +80,40 @@ class Answer:
 
 @dataclass
 class ChildProcess:
-    """A running process and this side's ends of what connects it; `served` counts its answers."""
+    """A process that parses; `served` counts its answers."""
 
-    process: subprocess.Popen[bytes]
-    channel: Channel
-    lifeline: int
+    child: Child
     served: int = 0
 
     @classmethod
     def start(cls, limits: Limits, functions: Mapping[str, str]) -> Self:
         """Return a process that is ready; it ends by itself when the caller's end of the lifeline closes."""
-        mine, theirs = socket.socketpair()
-        watched, lifeline = os.pipe()
-        command = [sys.executable, "-P", "-m", "annotate_server.imaging.isolated_child"]
-        with theirs:
-            try:
-                process = subprocess.Popen(  # noqa: S603  our own interpreter and module, no word from outside
-                    [*command, str(theirs.fileno()), str(watched)],
-                    pass_fds=(theirs.fileno(), watched),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env=_environment(),
-                    start_new_session=True,
-                )
-            finally:
-                os.close(watched)
-        child = cls(process, Channel(mine), lifeline)
+        child = Child.start("annotate_server.imaging.isolated_child", is_silent=True, environment=_environment())
+        parser = cls(child)
         try:
-            child._begun(Setup(limits, functions))
+            parser._begun(Setup(limits, functions))
         except (ChannelClosed, ChannelTimeout) as error:
             code = child.end(PATIENCE_S)
             raise ParserFailed(f"the process that reads files did not start (exit code {code})") from error
-        return child
-
-    @property
-    def is_alive(self) -> bool:
-        """Say whether the process still runs."""
-        return self.process.poll() is None
+        return parser
 
     def ask(self, function: str, items: Sequence[object], scratch: Path | None) -> None:
         """Send the items and return once the function is loaded; an answer follows for each."""
         self._begun(Request(function))
-        self.channel.send(pack(tuple(items), scratch))
+        self.child.channel.send(pack(tuple(items), scratch))
 
     def answer(self, allowance_s: float) -> Answer:
         """Return the next answer; raises ChannelTimeout or ChannelClosed."""
-        answer = unpack(self.channel.receive(allowance_s))
+        answer = unpack(self.child.channel.receive(allowance_s))
         if not isinstance(answer, Answer):
             raise ChannelClosed
         self.served += 1
         return answer
 
-    def end(self, patience_s: float = 0.0) -> int:
-        """End the process and return how it ended: its exit code, negative for a signal.
-
-        One that is ending by itself is given `patience_s` to say how.
-        """
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(patience_s)
-        self.process.kill()
-        code = self.process.wait()
-        self.channel.connection.close()
-        os.close(self.lifeline)
-        return code
-
     def _begun(self, message: Setup | Request) -> None:
         """Send a message and wait until the process is at work; raises ChannelClosed or ChannelTimeout."""
-        self.channel.send(pack(message))
-        answer = unpack(self.channel.receive(START_S))
+        self.child.channel.send(pack(message))
+        answer = unpack(self.child.channel.receive(START_S))
         if not isinstance(answer, Answer) or answer.failure is not None:
             failure = answer.failure if isinstance(answer, Answer) else "no answer"
             raise ParserFailed(f"the process that reads files cannot load its parser ({failure})")

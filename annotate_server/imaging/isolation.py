@@ -26,7 +26,8 @@ from typing import Generic, Self, TypeVar
 
 from annotate_server.domain.errors import AnnotateError, ParserFailed, TooLarge
 from annotate_server.imaging.channel import ChannelClosed, ChannelTimeout
-from annotate_server.imaging.isolated_process import PATIENCE_S, Answer, ChildProcess, Limits
+from annotate_server.imaging.child import PATIENCE_S
+from annotate_server.imaging.isolated_process import Answer, ChildProcess, Limits
 
 __all__ = ["FUNCTIONS", "Isolated", "Limits", "Outcome", "allowance_s"]
 
@@ -176,7 +177,7 @@ class Isolated:
 
     def _running(self) -> ChildProcess:
         """Return the process, started if it is not there."""
-        if self._child is None or not self._child.is_alive:
+        if self._child is None or not self._child.child.is_alive:
             self._discard()
             self._child = ChildProcess.start(self.limits, self.functions)
         return self._child
@@ -184,7 +185,7 @@ class Isolated:
     def _discard(self, patience_s: float = 0.0) -> int:
         """End the process, if there is one, and return how it ended."""
         child, self._child = self._child, None
-        return child.end(patience_s) if child is not None else 0
+        return child.child.end(patience_s) if child is not None else 0
 
 
 def _outcome(item: Item, source: str, message: Answer) -> Outcome[Item]:

@@ -1,7 +1,7 @@
 """The queue of jobs in the workspace's database: what was queued outlives the process that was asked."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.errors import NotFound, Problem, StateError
 from annotate_server.domain.job import Job, JobState, Priority
 
@@ -63,15 +64,10 @@ class Transactions(Protocol):
         ...
 
 
-def utc_now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
-
-
 class SqliteQueue:
     """Fulfils `store_ports.JobQueue`."""
 
-    def __init__(self, database: Transactions, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, database: Transactions, clock: Clock = now) -> None:
         """Keep jobs in `database`."""
         self._database = database
         self._clock = clock

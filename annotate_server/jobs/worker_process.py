@@ -1,20 +1,16 @@
 """A worker seen from the server: start it, ask it, stop what it does, replace it."""
 
 import logging
-import os
-import select
 import signal
-import socket
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, cast
+from typing import cast
 
 from annotate_server.domain.errors import Cancelled, PredictionFailed, WorkerDied
 from annotate_server.domain.ports import Control
-from annotate_server.imaging.channel import Channel, ChannelClosed, ChannelTimeout
+from annotate_server.imaging.channel import ChannelClosed, ChannelTimeout
+from annotate_server.imaging.child import PATIENCE_S, Child
 from annotate_server.imaging.wire import pack, unpack
 from annotate_server.jobs.messages import WorkerAnswer, WorkerCall, WorkerProgress, WorkerSetup, WorkerStop
 
@@ -24,8 +20,6 @@ START_S = 120.0
 """A busy machine takes long to import a deep-learning library."""
 TICK_S = 0.1
 """How long it takes at most until a cancelled call is noticed."""
-PATIENCE_S = 2.0
-"""How long a process that closed its end of the socket may take to end."""
 _AGAIN = "It is replaced: ask again."
 
 
@@ -47,56 +41,6 @@ class WorkerOptions:
 
 
 @dataclass
-class _Child:
-    """A running process and this side's ends of what connects it."""
-
-    process: subprocess.Popen[bytes]
-    channel: Channel
-    lifeline: int
-
-    @classmethod
-    def start(cls) -> Self:
-        """Return a process to be set up; it ends by itself when this one does."""
-        mine, theirs = socket.socketpair()
-        watched, lifeline = os.pipe()
-        command = [sys.executable, "-P", "-m", "annotate_server.jobs.worker"]
-        with theirs:
-            try:
-                process = subprocess.Popen(  # noqa: S603  our own interpreter and module, no word from outside
-                    [*command, str(theirs.fileno()), str(watched)],
-                    pass_fds=(theirs.fileno(), watched),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,  # it is the server's: what a library prints is no answer of it
-                    start_new_session=True,
-                )
-            finally:
-                os.close(watched)
-        return cls(process, Channel(mine), lifeline)
-
-    @property
-    def is_alive(self) -> bool:
-        """Say whether the process still runs."""
-        return self.process.poll() is None
-
-    def has_message(self, within_s: float) -> bool:
-        """Say whether there is something to receive, the end of the process included."""
-        poll = select.poll()  # select.select takes no descriptor above 1023, and a busy server has such
-        poll.register(self.channel.connection, select.POLLIN)
-        return bool(poll.poll(within_s * 1000))
-
-    def end(self, patience_s: float = 0.0) -> int:
-        """End the process and return how it ended: its exit code, negative for a signal."""
-        try:
-            self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        code = self.process.wait()
-        self.channel.connection.close()
-        os.close(self.lifeline)
-        return code
-
-
-@dataclass
 class WorkerProcess:
     """A worker that is started when it is first needed and replaced when it died; for one thread at a time.
 
@@ -105,7 +49,7 @@ class WorkerProcess:
 
     options: WorkerOptions
     deaths: int = 0
-    _child: _Child | None = field(default=None, init=False, repr=False)
+    _child: Child | None = field(default=None, init=False, repr=False)
 
     @property
     def is_alive(self) -> bool:
@@ -129,7 +73,7 @@ class WorkerProcess:
         if self._child is not None:
             log.warning("%s; it is replaced", _how(self._discard()))
             self.deaths += 1
-        self._child = _Child.start()
+        self._child = Child.start("annotate_server.jobs.worker", is_silent=False)
         options = self.options
         scratch = str(options.scratch) if options.scratch else None
         setup = WorkerSetup(options.factory, options.settings, options.nice, scratch)
@@ -155,7 +99,7 @@ class WorkerProcess:
         """
         packed = pack(WorkerCall(function, argument), self.options.scratch)
         self.start()
-        child = cast("_Child", self._child)
+        child = cast("Child", self._child)
         try:
             child.channel.send(packed)
             answer = self._awaited(child, control)
@@ -181,12 +125,12 @@ class WorkerProcess:
         """End the process; the next call would start another."""
         self._discard()
 
-    def _awaited(self, child: _Child, control: Control) -> WorkerAnswer:
+    def _awaited(self, child: Child, control: Control) -> WorkerAnswer:
         """Return the answer to the call that was sent; raises Cancelled or WorkerDied for one that takes too long."""
         begun = time.monotonic()
         stopped: float | None = None
         while True:
-            if child.has_message(TICK_S):
+            if child.channel.has_message(TICK_S):
                 message = unpack(child.channel.receive(START_S))
                 if isinstance(message, WorkerAnswer):
                     return message

@@ -8,7 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from os import fsdecode, fsencode
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from annotate_server.domain.case import Format, PatientKey, StoredVolume
-from annotate_server.domain.errors import Problem
-from annotate_server.domain.volume import Modality
+from annotate_server.domain.case import StoredVolume
 from annotate_server.stores.folder_walk import Signature
+from annotate_server.stores.stored_volume_json import stored_volume_as_json, stored_volume_of_json
 
 VERSION = 1
 """Raise it when a header is judged otherwise than before: what was remembered is then found out again."""
@@ -180,41 +179,13 @@ def _text(copies: Copies, folder: Path) -> str:
     return json.dumps([[_record(stored, folder) for stored in copy] for copy in copies], separators=(",", ":"))
 
 
-def _record(stored: StoredVolume, folder: Path) -> Mapping[str, Any]:
+def _record(stored: StoredVolume, folder: Path) -> Mapping[str, object]:
     """Return a volume without key as what JSON can hold; paths relative to the folder that was scanned."""
-    record = {
-        "format": stored.format,
-        "files": [str(path.relative_to(folder)) for path in stored.files],
-        "patient": [stored.patient.issuer, stored.patient.identifier, stored.patient.known],
-        "modality": stored.modality,
-        "description": stored.description,
-        "image_type": stored.image_type,
-        "part": stored.part,
-        "study_uid": stored.study_uid,
-        "series_uid": stored.series_uid,
-        "frame_of_reference": stored.frame_of_reference,
-    }
-    return {**record, "problem": asdict(stored.problem)} if stored.problem else record
+    relative = tuple(path.relative_to(folder) for path in stored.files)
+    record = stored_volume_as_json(replace(stored, files=relative))
+    left_out = {"key"} if stored.problem else {"key", "problem"}
+    return {name: value for name, value in record.items() if name not in left_out}
 
 
 def _copies(content: str, folder: Path) -> Copies:
-    return tuple(tuple(_volume(record, folder) for record in copy) for copy in json.loads(content))
-
-
-def _volume(record: Mapping[str, Any], folder: Path) -> StoredVolume:
-    """Return the volume of a record."""
-    problem, modality = record.get("problem"), record["modality"]
-    return StoredVolume(
-        key="",
-        format=Format(record["format"]),
-        files=tuple(folder / name for name in record["files"]),
-        patient=PatientKey(*record["patient"]),
-        modality=Modality(modality) if modality else None,
-        description=record["description"],
-        image_type=tuple(record["image_type"]),
-        part=record["part"],
-        study_uid=record["study_uid"],
-        series_uid=record["series_uid"],
-        frame_of_reference=record["frame_of_reference"],
-        problem=Problem(**problem) if problem else None,
-    )
+    return tuple(tuple(stored_volume_of_json(record, folder) for record in copy) for copy in json.loads(content))

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, RowMapping, insert, select
 
+from annotate_server.domain.clock import now
 from annotate_server.domain.person import Person, Role
 from annotate_server.stores.schema import AUDIT
-from annotate_server.stores.sqlite_values import json_text, time_text, utc_now
+from annotate_server.stores.sqlite_values import json_text, time_text
 
 SERVER = Person("(server)", Role.ADMIN)
 """Who did what nobody asked for by name: a scan, a draft made ahead, the command line."""
@@ -33,7 +34,7 @@ def write_audit(connection: Connection, person: Person, act: Act) -> None:
     number, previous = (newest[0] + 1, newest[1]) if newest else (1, _BEGINNING)
     row = {
         "number": number,
-        "at": time_text(utc_now()),
+        "at": time_text(now()),
         "person": person.name,
         "verified": person.verified,
         "action": act.action,

@@ -1,6 +1,6 @@
 """Cases in the workspace's database."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -8,6 +8,7 @@ from sqlalchemy import RowMapping, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from annotate_server.domain.case import Case, PatientKey
+from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.errors import NotFound
 from annotate_server.domain.person import Person
 from annotate_server.domain.store_ports import CaseFilter, CasePage
@@ -21,7 +22,6 @@ from annotate_server.stores.sqlite_values import (
     facts_text,
     optional_modality,
     time_text,
-    utc_now,
     volumes_of,
     volumes_text,
 )
@@ -35,7 +35,7 @@ _FROM_FILES = (
 class SqliteCases:
     """Fulfils `store_ports.CaseStore`."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, database: Database, clock: Clock = now) -> None:
         """Keep cases in `database`."""
         self._database = database
         self._clock = clock

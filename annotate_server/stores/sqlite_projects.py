@@ -1,7 +1,7 @@
 """Projects in the workspace's database, and where every case stands in them: asked each time, never kept twice."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, delete,
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from annotate_server.domain.annotation import LabelState
+from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.errors import NotFound, StateError
 from annotate_server.domain.person import Person
 from annotate_server.domain.project import CaseStatus, Project, ReviewPolicy, WorkItem
@@ -16,7 +17,7 @@ from annotate_server.domain.volume import Modality
 from annotate_server.stores.database import Database
 from annotate_server.stores.schema import PROJECTS, PUT_ASIDE
 from annotate_server.stores.sqlite_audit import Act, write_audit
-from annotate_server.stores.sqlite_values import json_text, segments_of, segments_text, time_of, time_text, utc_now
+from annotate_server.stores.sqlite_values import json_text, segments_of, segments_text, time_of, time_text
 
 _BELONGS = """
 SELECT c.id AS case_id, s.id AS session_id, s.person AS person, s.opened_at AS opened_at,
@@ -48,7 +49,7 @@ _STATUS: Mapping[str, CaseStatus] = {
 class SqliteProjects:
     """Fulfils `store_ports.ProjectStore`."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, database: Database, clock: Clock = now) -> None:
         """Keep projects in `database`."""
         self._database = database
         self._clock = clock

@@ -1,13 +1,14 @@
 """Annotation sessions in the workspace's database: a row a session, a row an event, nothing ever deleted."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, insert, select, update
 
 from annotate_server.domain.annotation import Interaction, InteractionKind, Session, SessionState
+from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.errors import CaseTaken, NotFound, StaleRevision, StateError
 from annotate_server.domain.person import Person
 from annotate_server.domain.stored import StoredLayer
@@ -29,14 +30,13 @@ from annotate_server.stores.sqlite_values import (
     segments_text,
     time_of,
     time_text,
-    utc_now,
 )
 
 
 class SqliteSessions:
     """Fulfils `store_ports.SessionStore`."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, database: Database, clock: Clock = now) -> None:
         """Keep sessions in `database`; whether a lease has run out goes by `clock`."""
         self._database = database
         self._clock = clock

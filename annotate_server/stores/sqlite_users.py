@@ -3,19 +3,19 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.sqlite import insert
 
+from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.errors import InvalidRequest, NotFound
 from annotate_server.domain.person import Person, Role
 from annotate_server.domain.store_ports import User
 from annotate_server.stores.database import Database
 from annotate_server.stores.schema import USERS
 from annotate_server.stores.sqlite_audit import SERVER, Act, write_audit
-from annotate_server.stores.sqlite_values import time_text, utc_now
+from annotate_server.stores.sqlite_values import time_text
 
 _TOKEN_BYTES = 32
 _NO_DIGEST = "0" * 64
@@ -24,7 +24,7 @@ _NO_DIGEST = "0" * 64
 class SqliteUsers:
     """Fulfils `store_ports.UserStore`."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, database: Database, clock: Clock = now) -> None:
         """Keep users in `database`."""
         self._database = database
         self._clock = clock

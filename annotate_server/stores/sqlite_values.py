@@ -2,16 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 from sqlalchemy import RowMapping
 
-from annotate_server.domain.case import Format, PatientKey, StoredVolume
-from annotate_server.domain.errors import Problem
+from annotate_server.domain.case import StoredVolume
 from annotate_server.domain.geometry import Box, Geometry
 from annotate_server.domain.labelmap import Segment
 from annotate_server.domain.prompt import Prompt, PromptKind
@@ -19,11 +15,7 @@ from annotate_server.domain.stored import StoredLayer, VolumeFacts
 from annotate_server.domain.volume import Modality
 from annotate_server.imaging.geometry_json import geometry_as_json, geometry_of_json
 from annotate_server.imaging.segment_json import segment_as_json, segment_of_json
-
-
-def utc_now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
+from annotate_server.stores.stored_volume_json import stored_volume_as_json, stored_volume_of_json
 
 
 def json_text(value: object) -> str:
@@ -118,44 +110,9 @@ def facts_of(text: str) -> VolumeFacts:
 
 def volumes_text(volumes: Mapping[str, StoredVolume]) -> str:
     """Return stored volumes by role as text; the first stays the first."""
-    return json_text([[role, _volume_parts(stored)] for role, stored in volumes.items()])
+    return json_text([[role, stored_volume_as_json(stored)] for role, stored in volumes.items()])
 
 
 def volumes_of(text: str) -> Mapping[str, StoredVolume]:
     """Return the stored volumes by role."""
-    return {role: _volume(parts) for role, parts in json.loads(text)}
-
-
-def _volume_parts(stored: StoredVolume) -> Mapping[str, Any]:
-    return {
-        "key": stored.key,
-        "format": stored.format,
-        "files": [str(path) for path in stored.files],
-        "patient": [stored.patient.issuer, stored.patient.identifier, stored.patient.known],
-        "modality": stored.modality,
-        "description": stored.description,
-        "image_type": stored.image_type,
-        "part": stored.part,
-        "study_uid": stored.study_uid,
-        "series_uid": stored.series_uid,
-        "frame_of_reference": stored.frame_of_reference,
-        "problem": None if stored.problem is None else asdict(stored.problem),
-    }
-
-
-def _volume(parts: Mapping[str, Any]) -> StoredVolume:
-    problem = parts["problem"]
-    return StoredVolume(
-        key=parts["key"],
-        format=Format(parts["format"]),
-        files=tuple(Path(name) for name in parts["files"]),
-        patient=PatientKey(*parts["patient"]),
-        modality=optional_modality(parts["modality"]),
-        description=parts["description"],
-        image_type=tuple(parts["image_type"]),
-        part=parts["part"],
-        study_uid=parts["study_uid"],
-        series_uid=parts["series_uid"],
-        frame_of_reference=parts["frame_of_reference"],
-        problem=None if problem is None else Problem(**problem),
-    )
+    return {role: stored_volume_of_json(parts) for role, parts in json.loads(text)}

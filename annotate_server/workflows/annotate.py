@@ -11,7 +11,7 @@ import numpy as np
 from annotate_server.domain.annotation import InteractionKind, Label, LabelState, Session, SessionState
 from annotate_server.domain.compute import Answered, Compute, HelpOrder, PromptOrder
 from annotate_server.domain.errors import InvalidPrompt, InvalidRequest, LockedSegment, RevisionRequired, StateError
-from annotate_server.domain.geometry import Box
+from annotate_server.domain.geometry import NOWHERE, Box
 from annotate_server.domain.helper import HelperKind, HelperOrder
 from annotate_server.domain.labelmap import LabelVoxels, Segment, check_segments
 from annotate_server.domain.person import Person
@@ -21,7 +21,7 @@ from annotate_server.domain.stored import StoredLayer
 from annotate_server.imaging.frame import Frame
 from annotate_server.imaging.seg_nrrd_writing import segment_boxes
 from annotate_server.workflows.beginning import Opening, begin_session, volume_of
-from annotate_server.workflows.desk import NOWHERE, Desk
+from annotate_server.workflows.desk import Desk
 from annotate_server.workflows.journal import Entry, Journal, new_event
 from annotate_server.workflows.layers import keep_layer, read_layer
 from annotate_server.workflows.merging import after_combination, after_draft, after_prompt, check_edit, matched

@@ -19,7 +19,7 @@ from annotate_server.domain.compute import (
     VolumePlace,
 )
 from annotate_server.domain.errors import AnnotateError, InvalidPrompt, StorageFailed, UnreadableFile
-from annotate_server.domain.geometry import Box, Geometry
+from annotate_server.domain.geometry import NOWHERE, Box, Geometry
 from annotate_server.domain.labelmap import Labelmap, LabelVoxels, Segment
 from annotate_server.domain.model import ModelCard, Prediction, Situation
 from annotate_server.domain.ports import Control, VolumeCache, VolumeReader
@@ -33,7 +33,6 @@ from annotate_server.workflows.suitability import check_volume, with_modality
 
 log = logging.getLogger(__name__)
 
-NOWHERE = Box((0, 0, 0), (0, 0, 0))
 MOST_MAPPED = 4
 """Volumes that a worker keeps mapped: pages of those that nobody asks for are the kernel's to take back."""
 
@@ -186,11 +185,9 @@ def trimmed(prediction: Prediction, draft: LabelVoxels, active: Segment) -> Pred
     if inner is None:
         nothing = np.zeros(NOWHERE.shape, draft.dtype)
         return replace(prediction, box=NOWHERE, labels=nothing, segments=(active,), uncertainty=None)
-    start = np.add(prediction.box.start, inner.start).tolist()
-    stop = np.add(prediction.box.start, inner.stop).tolist()
     labels = is_now[inner.slices] * draft.dtype.type(active.index)
     uncertainty = None if prediction.uncertainty is None else prediction.uncertainty[inner.slices]
-    box = Box(tuple(start), tuple(stop))
+    box = inner.shifted(prediction.box.start)
     return replace(prediction, box=box, labels=labels, segments=(active,), uncertainty=uncertainty)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from annotate_server.domain.annotation import Session
 from annotate_server.domain.compute import DraftPlace
 from annotate_server.domain.errors import StorageFailed
-from annotate_server.domain.geometry import Box
+from annotate_server.domain.geometry import NOWHERE, Box
 from annotate_server.domain.labelmap import Labelmap, LabelVoxels, Segment, labelmap_dtype
 from annotate_server.domain.stored import StoredLayer
 from annotate_server.imaging.change_record import decode_change
@@ -17,7 +17,6 @@ from annotate_server.imaging.frame import Frame
 from annotate_server.workflows.layers import fill_from_layer
 from annotate_server.workflows.records import Records
 
-NOWHERE = Box((0, 0, 0), (0, 0, 0))
 _REMEMBERED = 2000
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from annotate_server.domain.errors import InvalidLabelmap, InvalidRequest, LockedSegment
-from annotate_server.domain.geometry import Box
+from annotate_server.domain.geometry import NOWHERE, Box
 from annotate_server.domain.helper import Combination, HelperKind, HelperOrder, IslandRule
 from annotate_server.domain.labelmap import Labelmap, Segment, labelmap_dtype
 from annotate_server.domain.model import Prediction
@@ -30,8 +30,6 @@ from annotate_server.imaging.editing.region_growing import connected_to, usual_r
 from annotate_server.imaging.editing.smoothing import REACH_SIGMAS, smoothed
 from annotate_server.imaging.editing.threshold import within_range
 from annotate_server.workflows.helper_desk import Change, Desk, named
-
-_NOWHERE = Box((0, 0, 0), (0, 0, 0))
 
 _WIDEST_SMOOTHING_MM = 15.0
 """A Gaussian as wide as the structures that are smoothed leaves little of them, and takes many seconds to say so."""
@@ -130,7 +128,7 @@ def _region_growing(desk: Desk) -> Change:
     candidates &= desk.allowed(desk.whole)
     desk.control.report(0.4, "Growing from the seed")
     found = connected_to(candidates, seed)
-    box = box_of_value(found, 1) or _NOWHERE
+    box = box_of_value(found, 1) or NOWHERE
     notes = (f"Grown within {low:.4g} to {high:.4g}.",) if usual else ()
     return Change(box, found[box.slices] | desk.present(box), notes)
 
@@ -231,7 +229,7 @@ def _combine(desk: Desk, locked: frozenset[int]) -> Prediction:
     before = (owners == desk.active.index, owners == other.index)
     after = combined(*before, combination)
     changed = (before[0] != after[0]) | (before[1] != after[1])
-    inner = box_of_value(changed, 1) or _NOWHERE
+    inner = box_of_value(changed, 1) or NOWHERE
     segments = (desk.active, other)
     labels = np.zeros(inner.shape, labelmap_dtype(segments))
     for segment, place in zip(segments, after, strict=True):
@@ -243,7 +241,7 @@ def _combine(desk: Desk, locked: frozenset[int]) -> Prediction:
 
 def _prediction(desk: Desk, change: Change) -> Prediction:
     """Return the answer: the smallest box of what changes, and the segment in it."""
-    inner = box_of_value(change.segment != desk.present(change.box), 1) or _NOWHERE
+    inner = box_of_value(change.segment != desk.present(change.box), 1) or NOWHERE
     labels = np.zeros(inner.shape, labelmap_dtype((desk.active,)))
     labels[change.segment[inner.slices]] = desk.active.index
     return Prediction(_at(inner, change.box), labels, (desk.active,), notes=change.notes)
@@ -252,7 +250,7 @@ def _prediction(desk: Desk, change: Change) -> Prediction:
 def _at(inner: Box, outer: Box) -> Box:
     """Return a box that counts from the start of another one in the whole grid; the empty one stays as it is."""
     if inner.is_empty:
-        return _NOWHERE
+        return NOWHERE
     a, b, c = outer.start
     (k, j, i), (l, m, n) = inner.start, inner.stop
     return Box((a + k, b + j, c + i), (a + l, b + m, c + n))

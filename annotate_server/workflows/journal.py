@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from annotate_server.domain.annotation import Interaction, InteractionKind, Session
 from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.errors import AnnotateError
-from annotate_server.domain.geometry import Box
+from annotate_server.domain.geometry import NOWHERE, Box
 from annotate_server.domain.labelmap import Labelmap, LabelVoxels, Segment
 from annotate_server.domain.person import Person
 from annotate_server.domain.timing import part
 from annotate_server.imaging.change_record import Change, decode_change, encode_change
 from annotate_server.imaging.frame import Frame
-from annotate_server.workflows.desk import NOWHERE, Desk
+from annotate_server.workflows.desk import Desk
 from annotate_server.workflows.layers import keep_layer
 from annotate_server.workflows.merging import check_edit
 from annotate_server.workflows.reception import Reception
@@ -119,7 +119,4 @@ def trimmed(box: Box, before: LabelVoxels, after: LabelVoxels) -> tuple[Box, Lab
     inner = Box.around(before != after) if not box.is_empty else None
     if inner is None:
         return NOWHERE, before[:0, :0, :0], after[:0, :0, :0]
-    k, j, i = box.start
-    start = (k + inner.start[0], j + inner.start[1], i + inner.start[2])
-    stop = (k + inner.stop[0], j + inner.stop[1], i + inner.stop[2])
-    return Box(start, stop), before[inner.slices].copy(), after[inner.slices].copy()
+    return inner.shifted(box.start), before[inner.slices].copy(), after[inner.slices].copy()

@@ -121,9 +121,7 @@ def pasted(voxels: Voxels, prediction: Prediction) -> Voxels:
 
 def moved(prediction: Prediction, crop: Box) -> Prediction:
     """Return a prediction made on a crop in the grid of the volume that the crop was taken from."""
-    k, j, i = (a + b for a, b in zip(prediction.box.start, crop.start, strict=True))
-    depth, height, width = prediction.box.shape
-    return replace(prediction, box=Box((k, j, i), (k + depth, j + height, i + width)))
+    return replace(prediction, box=prediction.box.shifted(crop.start))
 
 
 def _part(control: Control, start: float, share: float) -> Control:

@@ -57,7 +57,7 @@ class PartFiles:
                 "on_header_value": self._value,
                 "on_headers_finished": self._open,
                 "on_part_data": self._write,
-                "on_part_end": self._close,
+                "on_part_end": self.close,
                 "on_end": self._end,
             },
         )
@@ -67,16 +67,12 @@ class PartFiles:
         try:
             self._parser.write(content)
         except FormParserError as error:
-            self._close()
+            self.close()
             raise HTTPException(400, "The body is not in parts as its Content-Type says.") from error
-
-    def close(self) -> None:
-        """Close the file that is being written."""
-        self._close()
 
     def finish(self) -> None:
         """Raise a 400 for a body that ended before its last part did."""
-        self._close()
+        self.close()
         if not self._is_ended:
             raise HTTPException(400, "The body ended before its last part did.")
 
@@ -102,7 +98,8 @@ class PartFiles:
         if self._sink is not None:
             self._sink.write(data[start:end])
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file that is being written, if there is one."""
         if self._sink is not None:
             self._sink.close()
             self._sink = None

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from annotate_server.backends.growcut.fingerprint import fingerprint
 from annotate_server.backends.growcut.flood import flood
-from annotate_server.backends.growcut.fold import NOWHERE, after, both
+from annotate_server.backends.growcut.fold import after, both
 from annotate_server.backends.growcut.grid import Grid, bounds
 from annotate_server.backends.growcut.memory import Key, Memory, Packed
 from annotate_server.backends.growcut.parameters import GrowCutParameters, read_parameters
 from annotate_server.backends.growcut.relax import relaxed
 from annotate_server.backends.growcut.stroke import Scene, is_outline
 from annotate_server.domain.errors import InvalidLabelmap, InvalidPrompt, NotMadeFor
-from annotate_server.domain.geometry import Box, Geometry
+from annotate_server.domain.geometry import NOWHERE, Box, Geometry
 from annotate_server.domain.labelmap import Segment, labelmap_dtype
 from annotate_server.domain.model import ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import Control

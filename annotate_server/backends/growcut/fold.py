@@ -10,13 +10,11 @@ from annotate_server.backends.growcut.correct import corrected
 from annotate_server.backends.growcut.define import defined
 from annotate_server.backends.growcut.grid import bounds
 from annotate_server.backends.growcut.stroke import Scene, is_outline, stroke_voxels
-from annotate_server.domain.geometry import Box
+from annotate_server.domain.geometry import NOWHERE, Box
 from annotate_server.domain.prompt import Prompt, PromptKind
 
 Segment = NDArray[np.bool_]
 """The voxels (k, j, i) of the whole volume that belong to the active segment."""
-
-NOWHERE = Box((0, 0, 0), (0, 0, 0))
 
 
 def after(scene: Scene, prompts: Sequence[Prompt], present: Segment, *, own: bool) -> Box:
