@@ -1,4 +1,4 @@
-# make demo | viewer | wheel | test | test-viewer | check | fix | bench        ARGS=… is passed on:  make demo ARGS=--check
+# make demo | viewer | wheel | test | test-viewer | test-slicer | test-gpu | screenshots | check | fix | bench | bench-gpu   ARGS=… is passed on:  make demo ARGS=--check
 #
 # Everything is installed into .venv, with the exact versions of constraints.txt. Running a target again is quick: the
 # installation is repeated only when setup.cfg or constraints.txt changed.
@@ -8,13 +8,16 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGIN := viewer_plugin/ohif
+SLICER := .venv-slicer
+DRAWING := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 fonts-dejavu-core
+WITH_SLICER := PYTHONPATH=tests/slicer QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 $(SLICER)/bin/python
 WITH_NODE := PATH="$(abspath $(BIN)):$$PATH"
 NPM_CI := $(WITH_NODE) npm ci --prefix $(PLUGIN) --ignore-scripts --no-audit --no-fund --loglevel=error
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 
 .DEFAULT_GOAL := help
-.PHONY: help demo viewer wheel test test-viewer test-plugin check lint fix fast-tests bench bench-server openapi clean
+.PHONY: help demo viewer wheel test test-viewer test-gpu bench-gpu screenshots test-plugin check lint fix fast-tests bench bench-server bench-viewer openapi clean test-slicer slicer-screenshot bench-slicer
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
@@ -31,12 +34,33 @@ wheel: viewer
 	@ls -1 dist/*.whl
 
 test: $(VENV)/.installed-for-tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not viewer" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not viewer and not gpu" $(ARGS)
 
 test-viewer: $(VENV)/.installed-for-tests $(VENV)/.chromium viewer $(PLUGIN)/node_modules/.for-tests
-	@CI=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/viewer $(ARGS)
+	@shots="$${VIEWER_SCREENSHOTS:-$$(mktemp -d)}"; status=0; \
+	  VIEWER_SCREENSHOTS="$$shots" CI=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/viewer $(ARGS) || status=$$?; \
+	  echo "What the browser showed: $$shots"; exit $$status
+
+screenshots: $(VENV)/.installed-for-tests $(VENV)/.chromium viewer $(PLUGIN)/node_modules/.for-tests
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/viewer/screenshots.py docs/pictures
+
+test-gpu: $(VENV)/.installed-for-tests
+	@$(BIN)/python -m pytest tests/gpu -m gpu $(ARGS)
 
 check: lint fast-tests test-plugin
+
+# Slicer's core wants packages of its own (1 GB): an environment beside that of the server.
+test-slicer: $(VENV)/.installed-for-tests
+	@if $(MAKE) --silent --no-print-directory $(SLICER)/.installed; then \
+	  $(WITH_SLICER) -m pytest -q --confcutdir=tests/slicer -p slicer_fixtures -o python_files='slicer_*.py' tests/slicer $(ARGS); \
+	elif [ -n "$$CI" ]; then exit 1; \
+	else echo "The tests of the extension for 3D Slicer are left out: Slicer's core could not be installed." >&2; fi
+
+slicer-screenshot: $(VENV)/.installed $(SLICER)/.installed
+	@$(WITH_SLICER) tests/slicer/screenshot.py
+
+bench-slicer: $(VENV)/.installed $(SLICER)/.installed
+	@$(WITH_SLICER) benchmarks/slicer_window.py $(ARGS)
 
 test-plugin: $(BIN)/node $(PLUGIN)/node_modules/.for-tests
 	@$(WITH_NODE) npm run --prefix $(PLUGIN) --silent types >/dev/null
@@ -49,7 +73,7 @@ lint: $(VENV)/.installed-for-tests
 	@$(BIN)/lint-imports --no-logo
 
 fast-tests: $(VENV)/.installed-for-tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not viewer" $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not slow and not viewer and not gpu" $(ARGS)
 
 fix: $(VENV)/.installed-for-tests
 	@$(BIN)/ruff format .
@@ -61,6 +85,12 @@ openapi: $(VENV)/.installed
 bench: $(VENV)/.installed-for-tests
 	@$(BIN)/python benchmarks/sliding_window.py $(ARGS)
 
+bench-viewer: $(VENV)/.installed-for-tests $(VENV)/.chromium viewer $(PLUGIN)/node_modules/.for-tests
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/viewer.py $(ARGS)
+
+bench-gpu: $(VENV)/.installed-for-tests
+	@$(BIN)/python benchmarks/training.py $(ARGS)
+
 bench-server: $(VENV)/.installed-for-tests
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_start.py $(ARGS)
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_prompts.py $(ARGS)
@@ -68,7 +98,7 @@ bench-server: $(VENV)/.installed-for-tests
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_people.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(PLUGIN)/node_modules $(PLUGIN)/.stock annotate_server/viewer_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SLICER) $(PLUGIN)/node_modules $(PLUGIN)/.stock annotate_server/viewer_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -95,7 +125,29 @@ $(VENV)/.installed-for-tests: $(VENV)/.installed
 	  else \
 	    echo "The tests of crashes will be left out without strace: sudo apt-get install strace" >&2; \
 	  fi; }
+	@test -x /usr/sbin/Orthanc -a -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing orthanc, the DICOM archive that the tests annotate."; \
+	    apt-get update -qq && apt-get install -y -qq orthanc orthanc-dicomweb >/dev/null; \
+	    { systemctl disable --now orthanc || service orthanc stop; } >/dev/null 2>&1 || true; \
+	  else \
+	    echo "The tests of an archive will be left out without it: sudo apt-get install orthanc orthanc-dicomweb" >&2; \
+	  fi; }
 	@$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(SLICER)/.installed: setup.cfg constraints.txt | $(BIN)/python
+	@echo "Installing 3D Slicer's core into $(SLICER); the first time this takes about a minute."
+	@PATH="$$PATH:/sbin"; ldconfig -p | grep -q libEGL.so.1 && ldconfig -p | grep -q libxkbcommon.so.0 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing the libraries that Qt and VTK draw with."; \
+	    apt-get update -qq && apt-get install -y -qq $(DRAWING) >/dev/null; \
+	  else \
+	    echo "Qt and VTK need libraries to draw with: sudo apt-get install $(DRAWING)" >&2; exit 1; \
+	  fi; }
+	@$(BIN)/python -m venv $(SLICER)
+	@$(SLICER)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
+	  slicer-core PySide6-Essentials numpy pytest
 	@touch $@
 
 $(VENV)/.chromium: $(VENV)/.installed

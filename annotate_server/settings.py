@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from annotate_server.domain.errors import InvalidSettings
@@ -34,6 +34,15 @@ class Settings(BaseSettings):
         description="Where models run: auto, cpu, cuda, cuda:0 … (auto takes a GPU where there is one).",
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads a model may use; 0 for one a core.")
+    training_threads: int = Field(
+        0, ge=0, le=1024, description="Threads a training may use; 0 for one on every second core."
+    )
+    training_hour: int = Field(
+        2,
+        ge=0,
+        le=23,
+        description="Hour of the day, by the server's clock, at which models are trained that are nightly.",
+    )
     reader_memory_bytes: int = Field(
         8 << 30, ge=1 << 28, description="Address space, in bytes, of the process that parses files."
     )
@@ -55,6 +64,20 @@ class Settings(BaseSettings):
     )
     most_waiting: int = Field(
         32, ge=1, le=10_000, description="Prompts that may wait in line; who comes then is told to come back."
+    )
+    archive_user: str | None = Field(None, min_length=1, description="Who the server is to a DICOM archive.")
+    archive_password: SecretStr | None = Field(None, min_length=1, description="The password of that user.")
+    archive_token: SecretStr | None = Field(
+        None, min_length=1, description="Bearer token for a DICOM archive, in place of a user."
+    )
+    archive_certificates: Path | None = Field(
+        None, description="Certificates (PEM) to trust a DICOM archive by; those of the system where none are named."
+    )
+    archive_timeout_s: float = Field(
+        30.0, ge=0.1, le=600.0, description="Seconds that a DICOM archive may be silent before it counts as too slow."
+    )
+    archive_cache_bytes: int = Field(
+        16 << 30, ge=1 << 20, description="Disk, in bytes, for instances of a DICOM archive; fetched again when needed."
     )
 
     @classmethod

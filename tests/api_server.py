@@ -14,7 +14,7 @@ import numpy as np
 from conftest import oblique_geometry
 
 from annotate_server.api.app import create_app
-from annotate_server.api.services import ApiOptions, Services
+from annotate_server.api.services import ApiOptions, Learning, Services
 from annotate_server.api.serving import Binding, DrainingServer, server_of
 from annotate_server.domain.case import Case, Format, PatientKey, StoredVolume
 from annotate_server.domain.clock import now
@@ -38,13 +38,18 @@ from annotate_server.stores.draft_files import DraftFiles
 from annotate_server.stores.identities import IdentityFile
 from annotate_server.stores.sqlite_cases import SqliteCases
 from annotate_server.stores.sqlite_labels import SqliteLabels
+from annotate_server.stores.sqlite_models import SqliteModels
+from annotate_server.stores.sqlite_parts import SqliteParts
 from annotate_server.stores.sqlite_predictions import SqlitePredictions
 from annotate_server.stores.sqlite_projects import SqliteProjects
 from annotate_server.stores.sqlite_sessions import SqliteSessions
 from annotate_server.stores.sqlite_users import SqliteUsers
+from annotate_server.stores.sqlite_works import SqliteWorks
+from annotate_server.stores.training_folders import TrainingFolders
 from annotate_server.stores.volume_cache import FolderVolumeCache
 from annotate_server.testing.fakes import BRIGHT, InMemoryRegistry, threshold_app
 from annotate_server.workflows.annotate import Annotator
+from annotate_server.workflows.curate import Curating
 from annotate_server.workflows.dicom_serving import DicomServing
 from annotate_server.workflows.dicom_shelf import Shelf
 from annotate_server.workflows.dicom_storing import DicomStoring
@@ -54,11 +59,14 @@ from annotate_server.workflows.ingest import Ingest
 from annotate_server.workflows.journal import Journal
 from annotate_server.workflows.label_files import LabelFiles
 from annotate_server.workflows.layers import keep_layer
+from annotate_server.workflows.models import OwnModels
 from annotate_server.workflows.projects import Projects
+from annotate_server.workflows.promote import Promoting
 from annotate_server.workflows.reception import Reception
 from annotate_server.workflows.records import Records
 from annotate_server.workflows.review import Reviewing
 from annotate_server.workflows.suggest import Worklist
+from annotate_server.workflows.training_orders import TrainingOrders
 
 GEOMETRY = oblique_geometry((9, 14, 11))
 DARK = Segment(2, "Dark", (30, 60, 220))
@@ -208,6 +216,12 @@ def make_site(folder: Path) -> Site:
     def readiness() -> Mapping[str, str]:
         return missing
 
+    models, works = SqliteModels(database), SqliteWorks(database)
+    own = OwnModels(models, registry, records.projects, records.blobs)
+    promoting = Promoting(models, works)
+    folders = TrainingFolders(folder / "training")
+    curating = Curating(records, models, SqliteParts(database), registry)
+    orders = TrainingOrders(own, curating, promoting, queue, folders.root)
     services = Services(
         annotator=annotator,
         worklist=Worklist(records.projects, records.labels, annotator.open, watch),
@@ -226,6 +240,7 @@ def make_site(folder: Path) -> Site:
         watchers=JobWatchers(),
         users=SqliteUsers(database),
         registry=registry,
+        learning=Learning(own, orders, promoting, models, works, records.blobs, folders.curve),
         uploads=folder / "uploads",
         readiness=readiness,
     )

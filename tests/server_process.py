@@ -17,8 +17,8 @@ import psutil
 
 from annotate_server.client import AnnotateClient
 
-COMMAND = (sys.executable, "-m", "annotate_server.cli.main", "serve", "--port", "0", "--json")
-START_S = 60.0
+COMMAND = (sys.executable, "-m", "annotate_server.cli.main", "serve", "--json")
+START_S = 120.0
 
 
 @dataclass
@@ -26,8 +26,10 @@ class ServerProcess:
     """`annotate serve`, which can be killed as a power cut would, and started again on the same workspace."""
 
     workspace: Path
-    studies: Path | None = None
+    studies: Path | str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+    """Where it listens; 0 takes a free port. Set between two starts it is where a browser finds the server again."""
     url: str = ""
     process: subprocess.Popen[str] | None = None
 
@@ -38,7 +40,7 @@ class ServerProcess:
         log = (self.workspace.parent / f"{self.workspace.name}.log").open("ab")
         with log:
             self.process = subprocess.Popen(
-                [*COMMAND, "--workspace", str(self.workspace), *studies],
+                [*COMMAND, "--port", str(self.port), "--workspace", str(self.workspace), *studies],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -64,10 +66,10 @@ class ServerProcess:
             time.sleep(0.05)
         raise AssertionError(f"the server was not ready in time:\n{self.log()}")
 
-    def wait_for_cases(self, count: int) -> Self:
-        """Wait until the studies were looked through."""
+    def wait_for_cases(self, count: int, token: str | None = None) -> Self:
+        """Wait until the studies were looked through; `token` is asked with where there are users."""
         deadline = time.monotonic() + START_S
-        with self.client() as client:
+        with self.client(token=token) as client:
             while time.monotonic() < deadline:
                 if len(list(client.cases())) >= count:
                     return self
@@ -106,7 +108,7 @@ class ServerProcess:
 
 @contextmanager
 def running(
-    workspace: Path, studies: Path | None = None, settings: Mapping[str, str] | None = None
+    workspace: Path, studies: Path | str | None = None, settings: Mapping[str, str] | None = None
 ) -> Iterator[ServerProcess]:
     """Give a server that listens; it is ended with the block, whatever happens."""
     server = ServerProcess(workspace, studies, settings or {}).start()

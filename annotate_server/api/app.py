@@ -12,12 +12,15 @@ from starlette.responses import JSONResponse, Response
 from annotate_server import __version__
 from annotate_server.api import health, problems, sign_in, uploads, viewer
 from annotate_server.api.dicomweb import retrieving, searching, storing
+from annotate_server.api.dicomweb.archive_door import ArchiveDoor
 from annotate_server.api.doorkeeper import Doorkeeper
 from annotate_server.api.flow import Flow
 from annotate_server.api.job_news import Newsroom
+from annotate_server.api.loop import routes as loop
 from annotate_server.api.metrics import Metrics
 from annotate_server.api.monailabel import datastore, inference
 from annotate_server.api.monailabel import server as monailabel
+from annotate_server.api.monailabel import training as monailabel_training
 from annotate_server.api.monailabel.listing import Listing
 from annotate_server.api.monailabel.paths import StockPaths
 from annotate_server.api.services import ApiOptions, Services
@@ -26,6 +29,7 @@ from annotate_server.api.v1 import (
     drafts,
     jobs,
     labels,
+    learning,
     models,
     predictions,
     projects,
@@ -33,12 +37,28 @@ from annotate_server.api.v1 import (
     server,
     sessions,
     users,
+    versions,
     worklist,
 )
 from annotate_server.api.v1.documented import EVERYWHERE, may
 from annotate_server.api.who import Anybody, Identification, SignIns, signed_in
 
-_NOUNS = (projects, cases, worklist, sessions, drafts, segments, labels, predictions, models, jobs, users, server)
+_NOUNS = (
+    projects,
+    cases,
+    worklist,
+    sessions,
+    drafts,
+    segments,
+    labels,
+    predictions,
+    models,
+    versions,
+    learning,
+    jobs,
+    users,
+    server,
+)
 
 
 def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI:
@@ -53,6 +73,9 @@ def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI
     state.methods = methods_by_path(app.routes)
     state.metrics.watch(services)
     problems.install(app)
+    if services.archive is not None:
+        shelf = services.dicom.shelf
+        app.add_middleware(ArchiveDoor, archive=services.archive, shelf=shelf, limits=options.limits)
     app.add_middleware(
         Doorkeeper,
         options=options,
@@ -81,6 +104,7 @@ def routed() -> FastAPI:
     app.include_router(health.router)
     app.include_router(sign_in.router)
     app.include_router(viewer.router)
+    app.include_router(_loop())
     app.include_router(_dicomweb())
     app.include_router(monailabel.open_router)
     app.include_router(_monailabel())
@@ -129,6 +153,13 @@ def _version_1() -> APIRouter:
     return router
 
 
+def _loop() -> APIRouter:
+    """Return the pages of the learning loop: for whoever is signed in."""
+    router = APIRouter(dependencies=[Depends(signed_in)], include_in_schema=False)
+    router.include_router(loop.router)
+    return router
+
+
 def _dicomweb() -> APIRouter:
     """Return `/dicomweb`, which the standard describes: for whoever is signed in."""
     router = APIRouter(dependencies=[Depends(signed_in)], include_in_schema=False)
@@ -140,7 +171,7 @@ def _dicomweb() -> APIRouter:
 def _monailabel() -> APIRouter:
     """Return the dialect of MONAI Label's clients, at the root as they have it: for whoever is signed in."""
     router = APIRouter(dependencies=[Depends(signed_in)], include_in_schema=False)
-    for door in (monailabel, datastore, inference):
+    for door in (monailabel, datastore, inference, monailabel_training):
         router.include_router(door.router)
     return router
 
@@ -152,3 +183,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with app.state.newsroom.opened():
         yield
     begin_drain(app)
+    if app.state.services.archive is not None:
+        await app.state.services.archive.close()

@@ -137,7 +137,7 @@ class Doorkeeper:
                 await RedirectResponse("/sign-in", 303)(scope, receive, answer)
                 return
             scope["state"]["person"] = person
-            with self.flow.by(person.name, is_stream=path.endswith("/events")):
+            async with self.flow.by(person.name, is_stream=path.endswith("/events")):
                 await self.app(scope, await self._body(scope, receive), answer)
 
     def _check_host(self, headers: Headers) -> None:

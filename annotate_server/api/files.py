@@ -1,4 +1,4 @@
-"""Labelmaps as files: sent from an open file whose name is gone already, so that nothing is left behind."""
+"""Labelmaps and volumes as files; a temporary one is sent when its name is gone already: nothing is left behind."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -7,7 +7,9 @@ from typing import BinaryIO
 
 from starlette.responses import Response, StreamingResponse
 
+from annotate_server.domain.volume import Volume
 from annotate_server.imaging.labelmap_orders import LabelmapFormat
+from annotate_server.imaging.plain_nrrd import PlainGrid, nrrd_bytes, nrrd_parts
 
 _STEP = 1 << 20
 _SUFFIX = {LabelmapFormat.NIFTI: ".nii.gz", LabelmapFormat.NRRD: ".seg.nrrd", LabelmapFormat.DICOM_SEG: ".dcm"}
@@ -22,6 +24,13 @@ def file_response(written: AbstractContextManager[Path], kind: LabelmapFormat, n
         "Content-Disposition": f'attachment; filename="{name}{_SUFFIX[kind]}"',
     }
     return StreamingResponse(_parts(stream), media_type="application/octet-stream", headers=headers)
+
+
+def volume_response(volume: Volume, name: str) -> Response:
+    """Return a volume as NRRD, on the very grid that labels lie on."""
+    grid = PlainGrid(volume.geometry, volume.voxels.dtype, volume.voxels)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.nrrd"', "Content-Length": str(nrrd_bytes(grid))}
+    return StreamingResponse(nrrd_parts(grid), media_type="application/octet-stream", headers=headers)
 
 
 def _parts(stream: BinaryIO) -> Iterator[bytes]:

@@ -23,7 +23,8 @@ class _OfTheMoment(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """Name the metrics without asking for their values."""
-        return (GaugeMetricFamily("annotate_jobs", ""), GaugeMetricFamily("annotate_worker_restarts", ""))
+        names = ("annotate_jobs", "annotate_labels_to_archive", "annotate_worker_restarts")
+        return tuple(GaugeMetricFamily(name, "") for name in names)
 
     def collect(self) -> Iterable[Metric]:
         """Count the jobs that have not ended, and the workers that were replaced."""
@@ -31,6 +32,10 @@ class _OfTheMoment(Collector):
         for state in _LIVE:
             jobs.add_metric([str(state)], len(self._services.jobs.all(state, _MOST_JOBS)))
         yield jobs
+        labels = GaugeMetricFamily("annotate_labels_to_archive", "Labels that go back, by state.", labels=["state"])
+        for sending, count in self._services.sendings().items():
+            labels.add_metric([str(sending)], count)
+        yield labels
         yield GaugeMetricFamily(
             "annotate_worker_restarts", "Worker processes replaced.", value=self._services.worker_restarts()
         )

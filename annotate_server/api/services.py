@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from annotate_server.domain.annotation import SendingState
+from annotate_server.domain.archive import ArchiveRelay
 from annotate_server.domain.compute import JobWatchers
+from annotate_server.domain.learning_ports import ModelStore, WorkStore
 from annotate_server.domain.ports import ModelRegistry
 from annotate_server.domain.store_ports import (
+    Blobs,
     CaseStore,
     JobQueue,
     LabelStore,
@@ -14,15 +18,19 @@ from annotate_server.domain.store_ports import (
     SessionStore,
     UserStore,
 )
+from annotate_server.domain.training import TrainingPoint
 from annotate_server.workflows.annotate import Annotator
 from annotate_server.workflows.dicom_serving import DicomServing
 from annotate_server.workflows.dicom_storing import DicomStoring
 from annotate_server.workflows.drafting import Drafting
 from annotate_server.workflows.ingest import Ingest
 from annotate_server.workflows.label_files import LabelFiles
+from annotate_server.workflows.models import OwnModels
 from annotate_server.workflows.projects import Projects
+from annotate_server.workflows.promote import Promoting
 from annotate_server.workflows.review import Reviewing
 from annotate_server.workflows.suggest import Worklist
+from annotate_server.workflows.training_orders import TrainingOrders
 
 
 def _nothing_missing() -> Mapping[str, str]:
@@ -33,12 +41,31 @@ def _none() -> int:
     return 0
 
 
+def _no_sendings() -> Mapping[SendingState, int]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What is behind the doors of models that learn."""
+
+    own: OwnModels
+    orders: TrainingOrders
+    promoting: Promoting
+    models: ModelStore
+    works: WorkStore
+    blobs: Blobs
+    curve: Callable[[str], tuple[TrainingPoint, ...]]
+
+
 @dataclass(frozen=True)
 class Services:
     """The workflows and stores behind the routes; all may be called from several threads.
 
+    `archive` hands DICOMweb on, where the studies are in an archive; `sendings` counts the labels that go back there.
     `uploads` is a folder for uploaded files: each upload is a folder in it whose name the server chose; names that
     begin with `.part-` are unfinished. `sessions` is only listed from. `readiness` says what is missing.
+    `device` is what the settings say that models run on.
     """
 
     annotator: Annotator
@@ -58,17 +85,22 @@ class Services:
     watchers: JobWatchers
     users: UserStore
     registry: ModelRegistry
+    learning: Learning
     uploads: Path
     readiness: Callable[[], Mapping[str, str]] = _nothing_missing
     unavailable_backends: Callable[[], Mapping[str, str]] = _nothing_missing
     worker_restarts: Callable[[], int] = _none
+    device: str = "cpu"
+    archive: ArchiveRelay | None = None
+    sendings: Callable[[], Mapping[SendingState, int]] = _no_sendings
 
 
 @dataclass(frozen=True)
 class Limits:
     """How much the doors let in; bytes, seconds, requests at once.
 
-    `person_requests` and `all_requests` count requests in flight, `person_streams` event streams. A body that brings
+    `person_requests` and `all_requests` count requests in flight, `person_streams` event streams. Up to
+    `person_waiting` more of a person wait for their turn, each for at most `person_wait_s`. A body that brings
     nothing for `idle_s`, or fewer than `least_bytes_per_s` on average after that time, is given up.
     """
 
@@ -80,6 +112,8 @@ class Limits:
     least_bytes_per_s: int = 1024
     person_requests: int = 8
     person_streams: int = 8
+    person_waiting: int = 128
+    person_wait_s: float = 20.0
     all_requests: int = 128
     threads: int = 64
     heartbeat_s: float = 15.0

@@ -1,6 +1,6 @@
 """What every command works with: models, their backends, and readers of volumes, over one workspace."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 from annotate_server.backends.devices import chosen_device, limit_threads
 from annotate_server.backends.discovery import EntryPointBackends
+from annotate_server.bootstrap.learned_models import LearnedModels
 from annotate_server.domain.errors import StorageFailed
 from annotate_server.imaging.isolation import Isolated, Limits
 from annotate_server.imaging.reading import IsolatedReader
 from annotate_server.settings import Settings
 from annotate_server.stores.blobs import BlobFolder
-from annotate_server.stores.database import FILE_NAME, open_database
+from annotate_server.stores.database import FILE_NAME, Database, open_database
 from annotate_server.stores.folder_apps import FolderApps
 from annotate_server.stores.folder_studies import FolderStudies
 from annotate_server.stores.model_registry import FolderModelRegistry
 from annotate_server.stores.sqlite_cases import SqliteCases
 from annotate_server.stores.sqlite_predictions import SqlitePredictions
+from annotate_server.stores.workspace_registry import WorkspaceRegistry
 
 if TYPE_CHECKING:
     from annotate_server.workflows.predict import Predictor
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 WORKER_FACTORY = "annotate_server.bootstrap.workers:functions"
 """What puts a worker together, in its own process."""
+TRAINER_FACTORY = "annotate_server.bootstrap.trainer:functions"
+"""What puts the worker together that trains."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,10 @@ class Ports:
     """What the commands work with."""
 
     settings: Settings
-    registry: FolderModelRegistry
+    registry: WorkspaceRegistry
     backends: EntryPointBackends
     blobs: BlobFolder
+    models: LearnedModels
 
     def predictor(self) -> "Predictor":
         """Return a predictor on the device of the settings."""
@@ -73,8 +78,11 @@ class Ports:
         return Limits(memory_bytes=self.settings.reader_memory_bytes)
 
 
-def wire(settings: Settings) -> Ports:
-    """Return the ports over the workspace of the settings, which is made where it is not there."""
+def wire(settings: Settings, opened: Callable[[Path], Database] = open_database) -> Ports:
+    """Return the ports over the workspace of the settings, which is made where it is not there.
+
+    `opened` opens its database, when somebody first asks for a model that learned here.
+    """
     workspace = settings.workspace
     try:
         workspace.mkdir(parents=True, exist_ok=True)
@@ -86,7 +94,9 @@ def wire(settings: Settings) -> Ports:
         ) from error
     apps = FolderApps((*settings.apps, shipped_apps()))
     blobs = BlobFolder(workspace / "blobs")
-    return Ports(settings, FolderModelRegistry(apps, blobs, workspace / "partial"), EntryPointBackends(), blobs)
+    models = LearnedModels(workspace / FILE_NAME, opened)
+    registry = WorkspaceRegistry(FolderModelRegistry(apps, blobs, workspace / "partial"), blobs, models)
+    return Ports(settings, registry, EntryPointBackends(), blobs, models)
 
 
 def shipped_apps() -> Path:

@@ -4,18 +4,31 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 from annotate_server.api.services import Limits, Services
+from annotate_server.bootstrap.archive import FetchingCompute
 from annotate_server.bootstrap.backend_check import BackendCheck
+from annotate_server.bootstrap.learning import (
+    ALL_BUT_TRAININGS,
+    LearningGround,
+    LearningLoop,
+    begin_job,
+    learning_loop,
+    order_score,
+    scoring_work,
+)
 from annotate_server.bootstrap.ports import WORKER_FACTORY, Ports, wire
+from annotate_server.bootstrap.stored_records import stored_records
+from annotate_server.bootstrap.strategies import strategies
 from annotate_server.domain.annotation import Session
-from annotate_server.domain.compute import Drafted, JobWatchers
+from annotate_server.domain.archive import ArchiveAddress
+from annotate_server.domain.compute import Compute, Drafted, JobWatchers, VolumePlace
 from annotate_server.domain.errors import AnnotateError
-from annotate_server.domain.job import Job, JobKind
+from annotate_server.domain.job import JobKind
 from annotate_server.domain.store_ports import CaseStore
 from annotate_server.imaging.dicom_parser import IsolatedDicom
 from annotate_server.imaging.isolation import Isolated
@@ -27,14 +40,11 @@ from annotate_server.jobs.worker_process import WorkerOptions, WorkerProcess
 from annotate_server.settings import Settings
 from annotate_server.stores.database import FILE_NAME, Database, open_database
 from annotate_server.stores.description_files import DescriptionFiles
-from annotate_server.stores.draft_files import DraftFiles
+from annotate_server.stores.dicomweb_line import ArchiveLine
+from annotate_server.stores.dicomweb_studies import ArchiveStudies, archive_studies
 from annotate_server.stores.folder_studies import FolderStudies
 from annotate_server.stores.identities import IdentityFile
-from annotate_server.stores.sqlite_cases import SqliteCases
-from annotate_server.stores.sqlite_labels import SqliteLabels
-from annotate_server.stores.sqlite_predictions import SqlitePredictions
-from annotate_server.stores.sqlite_projects import SqliteProjects
-from annotate_server.stores.sqlite_sessions import SqliteSessions
+from annotate_server.stores.sqlite_sendings import SqliteSendings
 from annotate_server.stores.sqlite_users import SqliteUsers
 from annotate_server.stores.volume_cache import FolderVolumeCache
 from annotate_server.stores.workspace_lock import workspace_lock
@@ -47,16 +57,20 @@ from annotate_server.workflows.drafting import Drafting
 from annotate_server.workflows.ingest import Ingest
 from annotate_server.workflows.journal import Journal
 from annotate_server.workflows.label_files import LabelFiles
+from annotate_server.workflows.outlooks import Outlooks
 from annotate_server.workflows.projects import Projects
 from annotate_server.workflows.reception import Reception
-from annotate_server.workflows.records import Records
 from annotate_server.workflows.review import Reviewing
+from annotate_server.workflows.sending_back import SendingBack
 from annotate_server.workflows.suggest import Worklist
 
 log = logging.getLogger(__name__)
 
 _LONGEST_S = 2000.0
 """A worker that is at one thing for longer hangs; reading the largest volume may take 1800 s."""
+_AT_ONCE_S = 0.2
+_SEND_S = 1.0
+"""Seconds between two looks at which labels are to be sent back."""
 _BACKGROUND_NICE = 10
 """Whole drafts make way for prompts where both want the same core."""
 
@@ -65,7 +79,8 @@ _BACKGROUND_NICE = 10
 class Server:
     """A server that is put together; `begin` starts its workers, `end` drains it.
 
-    `studies` is the folder that is annotated, None for uploads only.
+    `studies` is the folder that is annotated, None for uploads only; that of what is known of `archive`, where there
+    is one. `back` sends labels to it. `learning` is what trains.
     """
 
     settings: Settings
@@ -75,19 +90,26 @@ class Server:
     dispatcher: Dispatcher
     journal: Journal
     ingest: Ingest
+    learning: LearningLoop
     studies: Path | None
+    archive: ArchiveStudies | None = None
+    back: SendingBack | None = None
     ahead: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "draft ahead"))
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def begin(self) -> None:
         """Take up the jobs that an earlier run left, and look through the studies."""
         self.dispatcher.start()
+        self.learning.begin()
         threading.Thread(target=self._watch_studies, name="scan studies", daemon=True).start()
+        if self.back is not None:
+            threading.Thread(target=self._send_back, args=(self.back,), name="send labels", daemon=True).start()
 
     def end(self) -> None:
         """Let work in progress end, put the rest back into the queue, and end the workers."""
         self._stopping.set()
         self.ahead.shutdown(wait=False, cancel_futures=True)
+        self.learning.end()
         self.dispatcher.drain(self.settings.drain_s)
         self.prompts.close()  # nobody waits for an answer any more
         self.drafts.close()
@@ -101,12 +123,20 @@ class Server:
                 except AnnotateError as error:
                     log.error("the studies could not be looked through: %s", error, extra={"action": "scan"})
             self.drafts.start()  # not before: whoever prompts first should not wait for it
-            self._stopping.wait(self.settings.rescan_s)
+            has_more = self.archive is not None and self.archive.has_more
+            self._stopping.wait(_AT_ONCE_S if has_more else self.settings.rescan_s)
+
+    def _send_back(self, back: SendingBack) -> None:
+        while not self._stopping.wait(_SEND_S):
+            try:
+                back.send_due(self._stopping.is_set)
+            except AnnotateError as error:
+                log.error("labels could not be sent back: %s", error, extra={"action": "send"})
 
 
 @contextmanager
-def put_together(settings: Settings, studies: Path | None) -> Iterator[Server]:
-    """Give a server over the workspace of the settings; it ends with the block.
+def put_together(settings: Settings, studies: Path | ArchiveAddress | None) -> Iterator[Server]:
+    """Give a server over the workspace of the settings; it ends with the block. `studies` are a folder, or an archive.
 
     Only the worker for prompts runs already: it takes longest to be ready, so it begins while the rest is put together.
 
@@ -116,17 +146,26 @@ def put_together(settings: Settings, studies: Path | None) -> Iterator[Server]:
     workspace = settings.workspace
     with ExitStack() as stack:
         stack.enter_context(workspace_lock(workspace))
+        database = open_database(workspace / FILE_NAME)  # first: a worker reads in it which version serves
+        stack.callback(database.close)
+        ports.models.use(database)
         prompts = Lane(_worker(settings, 0), _promptable(ports), settings.most_waiting)
         stack.callback(prompts.close)
         prompts.start()
-        database = open_database(workspace / FILE_NAME)
-        stack.callback(database.close)
         ports.blobs.sweep()
         isolated = stack.enter_context(Isolated(ports.limits()))
         identities = IdentityFile(workspace / "identities.sqlite")
         stack.callback(identities.close)
         parser = IsolatedDicom(*(stack.enter_context(Isolated(ports.limits())) for _ in range(2)))
-        yield _wired(_Ground(ports, database, prompts, IsolatedReader(isolated), identities, parser), studies)
+        ground = _Ground(ports, database, prompts, IsolatedReader(isolated), identities, parser)
+        if isinstance(studies, ArchiveAddress):
+            line = ArchiveLine(studies)
+            stack.callback(line.hang_up)
+            looking = stack.enter_context(Isolated(ports.limits()))
+            found = archive_studies(line, workspace, settings.archive_cache_bytes, looking)
+            yield _wired(replace(ground, archive=found), found.folder)
+        else:
+            yield _wired(ground, studies)
 
 
 @dataclass(frozen=True)
@@ -139,49 +178,65 @@ class _Ground:
     reader: IsolatedReader
     identities: IdentityFile
     parser: IsolatedDicom
+    archive: ArchiveStudies | None = None
 
 
 def _wired(ground: _Ground, studies: Path | None) -> Server:
     ports, database, prompts, reader = ground.ports, ground.database, ground.prompts, ground.reader
-    settings, workspace = ports.settings, ports.settings.workspace
-    records = Records(
-        cases=SqliteCases(database),
-        projects=SqliteProjects(database),
-        sessions=SqliteSessions(database),
-        labels=SqliteLabels(database),
-        predictions=SqlitePredictions(database),
-        blobs=ports.blobs,
-        drafts=DraftFiles(workspace / "drafts"),
-    )
+    settings, workspace, archive = ports.settings, ports.settings.workspace, ground.archive
+    records, labels = stored_records(ports, database)
     drafts = Lane(_worker(settings, _BACKGROUND_NICE))
-    compute, queue, watchers = WorkerPool(prompts), SqliteQueue(database), JobWatchers()
+    pool, queue, watchers = WorkerPool(prompts), SqliteQueue(database), JobWatchers()
+    fetching = None if archive is None else FetchingCompute(pool, archive, _volume_cache(settings))
+    compute: Compute = fetching or pool
     reception = Reception(records, lease_s=settings.lease_s)
     journal = Journal(records, reception)
     annotator = Annotator(records, compute, reception, journal)
     drafting = Drafting(records, ports.registry, queue, annotator)
-    work = JobWork("draft", drafting.order_of, lambda job, answer: drafting.keep(job, cast("Drafted", answer)))
-    dispatcher = Dispatcher(queue, drafts, {JobKind.DRAFT: work}, watchers)
-    drafting.ordered.append(lambda job: _begin_job(dispatcher, watchers, job))
+    fetched = (lambda order: order) if fetching is None else fetching.fetched
+    work = JobWork(
+        "draft",
+        lambda job: fetched(drafting.order_of(job)),
+        lambda job, answer: drafting.keep(job, cast("Drafted", answer)),
+    )
+    fetch = _no_fetch if fetching is None else fetching.fetch
+    learning = learning_loop(LearningGround(ports, database, records, queue, watchers, fetch))
+    labels.approved.append(order_score(learning.scoring))
+    works: dict[str, JobWork] = {JobKind.DRAFT: work, JobKind.SCORE: scoring_work(learning.scoring, fetch)}
+    dispatcher = Dispatcher(queue, drafts, works, watchers, ALL_BUT_TRAININGS)
+    for ordered in (drafting.ordered, learning.scoring.ordered):
+        ordered.append(lambda job: begin_job(dispatcher, watchers, job))
     index = workspace / "scan.sqlite"
     ingest = Ingest(
         records.cases,
         ground.identities,
         compute,
-        lambda folder: _studies(folder, reader.isolated, index if folder == studies else None),
+        lambda folder: (
+            nullcontext(archive)
+            if archive is not None and folder == studies
+            else _studies(folder, reader.isolated, index if folder == studies else None)
+        ),
+        archive,
     )
     dicom = _dicom(ground, records.cases, compute)
+    sendings = SqliteSendings(database)
+    files = LabelFiles(records, compute, reader, workspace / "scratch", archive=archive)
     ingest.taken.append(dicom.take)
-    projects = Projects(records.projects, ports.registry)
+    known = strategies()
+    outlooks = Outlooks(records.predictions, records.blobs)
+    worklist = Worklist(records.projects, records.labels, annotator.open, outlooks=outlooks, strategies=known)
+    drafting.suggested = worklist.items
+    projects = Projects(records.projects, ports.registry, known.keys())
     projects.make_defaults()
     users = SqliteUsers(database)
     services = Services(
         annotator=annotator,
-        worklist=Worklist(records.projects, records.labels, annotator.open),
+        worklist=worklist,
         reviewing=Reviewing(records.labels),
         projects=projects,
         drafting=drafting,
         ingest=ingest,
-        downloads=LabelFiles(records, compute, reader, workspace / "scratch"),
+        downloads=files,
         dicom=dicom,
         storing=DicomStoring(ingest, dicom),
         cases=records.cases,
@@ -192,22 +247,33 @@ def _wired(ground: _Ground, studies: Path | None) -> Server:
         watchers=watchers,
         users=users,
         registry=ports.registry,
+        learning=learning.services,
         uploads=workspace / "uploads",
         readiness=lambda: _missing(prompts, database),
         unavailable_backends=BackendCheck().unavailable,
-        worker_restarts=lambda: prompts.worker.deaths + drafts.worker.deaths,
+        device=settings.device,
+        worker_restarts=lambda: sum(lane.worker.deaths for lane in (prompts, drafts, learning.lane)),
+        archive=None if archive is None else archive.line,
+        sendings=sendings.counts,
     )
-    server = Server(settings, services, prompts, drafts, dispatcher, journal, ingest, studies)
+    back = None if archive is None else SendingBack(records, sendings, files, archive, archive)
+    server = Server(settings, services, prompts, drafts, dispatcher, journal, ingest, learning, studies, archive, back)
     annotator.opened.append(lambda session: _draft_ahead(server, drafting, session))
     return server
 
 
-def _dicom(ground: _Ground, cases: CaseStore, compute: WorkerPool) -> DicomServing:
-    settings = ground.ports.settings
+def _dicom(ground: _Ground, cases: CaseStore, compute: Compute) -> DicomServing:
+    settings, archive = ground.ports.settings, ground.archive
     descriptions = DescriptionFiles(settings.workspace / "dicom")
-    cache = FolderVolumeCache(settings.workspace / "volumes", settings.volume_cache_bytes)
-    volumes = VolumeSource(cases, compute, cache, ground.parser, descriptions)
-    return DicomServing(cases, Shelf(cases), volumes, ground.parser, descriptions)
+    volumes = VolumeSource(cases, compute, _volume_cache(settings), ground.parser, descriptions)
+    serving = DicomServing(cases, Shelf(cases), volumes, ground.parser, descriptions)
+    if archive is not None:
+        serving.slices_elsewhere = lambda stored: archive.slices(stored) if archive.has(stored) else None
+    return serving
+
+
+def _volume_cache(settings: Settings) -> FolderVolumeCache:
+    return FolderVolumeCache(settings.workspace / "volumes", settings.volume_cache_bytes)
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -248,9 +314,8 @@ def _studies(folder: Path, isolated: Isolated, index: Path | None) -> Iterator[F
     yield FolderStudies(folder, isolated, index)
 
 
-def _begin_job(dispatcher: Dispatcher, watchers: JobWatchers, job: Job) -> None:
-    watchers.tell(job)
-    dispatcher.wake()
+def _no_fetch(place: VolumePlace) -> None:
+    """Have nothing to fetch: the files are here."""
 
 
 def _draft_ahead(server: Server, drafting: Drafting, session: Session) -> None:

@@ -75,3 +75,5 @@ def configure_logging(verbose: int) -> None:
     logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
     for name in ("pydicom", "highdicom"):
         logging.getLogger(name).setLevel(logging.ERROR)  # their warnings quote headers, and so the patient
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they name every address, and a search names the patient

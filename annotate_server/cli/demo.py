@@ -44,7 +44,7 @@ def demo(
             _say(sheets, shown, steps)
     if not check and not as_json:
         studies = shown.samples / "images"
-        serve(studies=studies, port=port, workspace=shown.workspace, host="127.0.0.1")
+        serve(studies=str(studies), port=port, workspace=shown.workspace, host="127.0.0.1")
 
 
 def _drafted(

@@ -10,7 +10,7 @@ import typer
 from annotate_server import __version__
 from annotate_server.cli.console import configure_logging, out
 
-COMMANDS = ("batch", "evaluate", "demo", "doctor", "serve")
+COMMANDS = ("batch", "evaluate", "demo", "doctor", "export", "serve", "simulate", "train")
 """Each is a function of its name in a module of its name in `annotate_server.cli`."""
 GROUPS = ("models", "users", "workspace")
 """Each is an `app` in a module of its name."""

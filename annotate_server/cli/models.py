@@ -9,11 +9,12 @@ from rich.table import Table
 
 from annotate_server.bootstrap import Ports
 from annotate_server.cli.console import JsonOption, WorkspaceOption, err, out, ports, print_json, reporting
+from annotate_server.cli.servers import ServerOption, TokenOption, asked
 from annotate_server.domain.errors import AnnotateError
 from annotate_server.domain.model import App
 from annotate_server.domain.ports import Control
 
-app = typer.Typer(help="List, describe and install models.", no_args_is_help=True)
+app = typer.Typer(help="List, describe, install, begin and promote models.", no_args_is_help=True)
 
 NameArgument = Annotated[str, typer.Argument(help="The model's name.", show_default=False)]
 
@@ -40,7 +41,7 @@ def show(name: NameArgument, workspace: WorkspaceOption = None, as_json: JsonOpt
         found = ports(workspace)
         model = found.registry.app(name)
         if as_json:
-            print_json({**_summary(found, name), **_details(model)})
+            print_json({**_summary(found, name), **_details(model), **_learned(found, name)})
             return
         for key, value in _summary(found, name).items():
             out.print(f"{key:12} {value}", markup=False)
@@ -48,6 +49,7 @@ def show(name: NameArgument, workspace: WorkspaceOption = None, as_json: JsonOpt
         for weight in model.weights:
             origin = "shipped" if weight.bundled else weight.url or "no public address"
             out.print(f"weights      {weight.name}  {weight.size_bytes / 1e6:.2f} MB  {origin}", markup=False)
+        _print_decisions(found, name)
 
 
 @app.command("card")
@@ -108,6 +110,91 @@ def pull(
         _installed(found, name, version.id, as_json=as_json)
 
 
+@app.command("new")
+def new(
+    name: NameArgument,
+    project: Annotated[str, typer.Option("--project", help="From whose approved labels it learns.")],
+    server: ServerOption = None,
+    token: TokenOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Begin a model from nothing; it is trained once five labels of the project are approved, then with every five."""
+    with reporting(as_json):
+        if server is not None:
+            with asked(server, token) as client:
+                learned = client.new_model(name, project).learned
+                missing = learned.missing_labels if learned is not None else 0
+        else:
+            from annotate_server.bootstrap.local_learning import COMMAND_LINE, opened_learning  # noqa: PLC0415  slow
+
+            with opened_learning(ports(workspace)) as loop:
+                missing = loop.services.orders.missing(loop.services.own.begin(name, project, COMMAND_LINE))
+        if as_json:
+            print_json({"name": name, "project": project, "missing_labels": missing})
+        else:
+            lacks = (
+                f"{missing} approved labels are missing before it can be trained" if missing else "it can be trained"
+            )
+            out.print(f"{name} learns from the project {project}: {lacks}.", markup=False)
+
+
+@app.command("promote")
+def promote(
+    name: NameArgument,
+    version: Annotated[str, typer.Option("--version", help="The version that is to serve.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the decision.")] = "",
+    server: ServerOption = None,
+    token: TokenOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a version of a model serve, from the next prediction on."""
+    with reporting(as_json):
+        if server is not None:
+            with asked(server, token) as client:
+                moved = client.promote(name, version, reason)
+                _moved(name, moved.version, moved.previous, as_json=as_json)
+            return
+        from annotate_server.bootstrap.local_learning import COMMAND_LINE, opened_learning  # noqa: PLC0415  slow
+
+        with opened_learning(ports(workspace)) as loop:
+            promotion = loop.services.promoting.promote(name, version, COMMAND_LINE, reason)
+        _moved(name, promotion.version, promotion.previous, as_json=as_json)
+
+
+@app.command("rollback")
+def roll_back(
+    name: NameArgument,
+    version: Annotated[str | None, typer.Option("--version", help="One that served; default: the one before.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the decision.")] = "",
+    server: ServerOption = None,
+    token: TokenOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the version of a model serve again that did before, from the next prediction on."""
+    with reporting(as_json):
+        if server is not None:
+            with asked(server, token) as client:
+                moved = client.roll_back(name, version, reason)
+                _moved(name, moved.version, moved.previous, as_json=as_json)
+            return
+        from annotate_server.bootstrap.local_learning import COMMAND_LINE, opened_learning  # noqa: PLC0415  slow
+
+        with opened_learning(ports(workspace)) as loop:
+            promotion = loop.services.promoting.roll_back(name, COMMAND_LINE, version, reason)
+        _moved(name, promotion.version, promotion.previous, as_json=as_json)
+
+
+def _moved(name: str, version: str, previous: str | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"name": name, "version": version, "previous": previous})
+    else:
+        before = f" ({previous} did before)" if previous else ""
+        out.print(f"Version {version} of {name} serves from now on{before}.", markup=False)
+
+
 def _installed(found: Ports, name: str, version_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "version": version_id, "state": "ready"})
@@ -132,7 +219,16 @@ def _summary(found: Ports, name: str) -> dict[str, object]:
         "prompts": ", ".join(sorted(model.card.prompts)),
         "version": version,
         "state": state,
+        **_counted(found, name),
     }
+
+
+def _counted(found: Ports, name: str) -> dict[str, object]:
+    """Return how many versions a model that learns has."""
+    store = found.models()
+    if store is None or not found.registry.is_learned(name):
+        return {}
+    return {"versions": len(store.versions(name))}
 
 
 def _details(model: App) -> dict[str, object]:
@@ -161,6 +257,41 @@ def _details(model: App) -> dict[str, object]:
             {"name": w.name, "sha256": w.sha256, "size_bytes": w.size_bytes, "url": w.url} for w in model.weights
         ],
     }
+
+
+def _learned(found: Ports, name: str) -> dict[str, object]:
+    """Return the versions of a model that learns, and the decisions about them; nothing for an app."""
+    store = found.models()
+    if store is None or not found.registry.is_learned(name):
+        return {}
+    versions = [
+        {"id": version.id, "parent": version.parent, "made_at": str(version.made_at), "seconds": version.seconds}
+        for version in store.versions(name)
+    ]
+    decisions = [
+        {
+            "version": each.version,
+            "kind": str(each.kind),
+            "person": each.person,
+            "reason": each.reason,
+            "previous": each.previous,
+            "provisional": each.is_provisional,
+            "at": str(each.at),
+        }
+        for each in store.promotions(name)
+    ]
+    return {"project": store.get(name).project_id, "versions": versions, "decisions": decisions}
+
+
+def _print_decisions(found: Ports, name: str) -> None:
+    store = found.models()
+    if store is None or not found.registry.is_learned(name):
+        return
+    table = Table("At", "Version", "Decision", "By", "Reason", box=None, pad_edge=False)
+    for each in store.promotions(name):
+        kind = f"{each.kind}, provisional" if each.is_provisional else str(each.kind)
+        table.add_row(f"{each.at:%Y-%m-%d %H:%M}", each.version, kind, each.person, each.reason)
+    out.print(table)
 
 
 def _print_segments(model: App) -> None:

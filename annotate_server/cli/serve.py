@@ -9,13 +9,18 @@ import typer
 
 from annotate_server.api.viewer_build import BUILT, HOW_TO_BUILD, viewer_build
 from annotate_server.cli.console import JsonOption, WorkspaceOption, out, reporting
+from annotate_server.domain.archive import ArchiveAddress
 from annotate_server.domain.errors import UnreadableFile
 from annotate_server.settings import read_settings
 
 
 def serve(
     studies: Annotated[
-        Path | None, typer.Option("--studies", help="Folder of DICOM or NIfTI to annotate; none for uploads only.")
+        str | None,
+        typer.Option(
+            "--studies",
+            help="Folder of DICOM or NIfTI to annotate, or the DICOMweb address of an archive; none for uploads only.",
+        ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
@@ -27,7 +32,7 @@ def serve(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the annotation of a folder of studies to browsers and scripts, until Ctrl-C or SIGTERM.
+    """Serve the annotation of a folder of studies, or of a DICOM archive, to browsers and scripts, until Ctrl-C.
 
     Without users only this machine gets in: another address takes users (`annotate users add`) and TLS. With --json
     the first line is an object whose `url` is the address.
@@ -36,14 +41,18 @@ def serve(
         from annotate_server.api.app import create_app  # noqa: PLC0415  other commands start without a web server
         from annotate_server.api.serving import Binding, run  # noqa: PLC0415
         from annotate_server.bootstrap.allocation import give_large_blocks_back  # noqa: PLC0415
+        from annotate_server.bootstrap.archive import archive_address, is_address  # noqa: PLC0415
         from annotate_server.bootstrap.server import limits_of, put_together  # noqa: PLC0415
 
-        if studies is not None and not studies.is_dir():
-            raise UnreadableFile("there is no such folder", source=str(studies))
-        give_large_blocks_back()
         settings = read_settings(workspace=workspace)
+        source: Path | ArchiveAddress | None = None
+        if studies is not None:
+            source = archive_address(studies, settings) if is_address(studies) else Path(studies)
+        if isinstance(source, Path) and not source.is_dir():
+            raise UnreadableFile("there is no such folder", source=studies)
+        give_large_blocks_back()
         binding = Binding(host, port, tls_cert, tls_key, behind_proxy)
-        with put_together(settings, studies) as server:
+        with put_together(settings, source) as server:
             binding.check(has_users=bool(server.services.users.all()))
             app = create_app(server.services, binding.options(limits_of(settings)))
             with binding.bound() as taken:

@@ -57,8 +57,58 @@ class RemoteCase:
 
 
 @dataclass(frozen=True)
+class RemoteDecision:
+    """A decision about a version: why it serves, or does not."""
+
+    version: str
+    kind: str
+    person: str
+    reason: str
+    previous: str | None
+    provisional: bool
+    at: str | None
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        return cls(**{name: value[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class RemoteLearned:
+    """What is known of a model that learns: the versions, oldest first, and the decisions about them."""
+
+    project: str
+    origin: str | None
+    champion: str | None
+    former: str | None
+    challenger: str | None
+    provisional: bool
+    waiting_labels: int
+    missing_labels: int
+    versions: tuple[str, ...]
+    decisions: tuple[RemoteDecision, ...]
+
+    @classmethod
+    def of(cls, value: Json) -> Self:
+        """Return it from JSON values."""
+        return cls(
+            project=value["project"],
+            origin=value["origin"],
+            champion=value["champion"],
+            former=value["former"],
+            challenger=value["challenger"],
+            provisional=value["provisional"],
+            waiting_labels=value["waiting_labels"],
+            missing_labels=value["missing_labels"],
+            versions=tuple(version["id"] for version in value["versions"]),
+            decisions=tuple(RemoteDecision.of(decision) for decision in value["decisions"]),
+        )
+
+
+@dataclass(frozen=True)
 class RemoteModel:
-    """A model; `state` is ready, weights-missing or unavailable."""
+    """A model; `state` is ready, weights-missing, untrained or unavailable."""
 
     name: str
     state: str
@@ -68,6 +118,7 @@ class RemoteModel:
     segments: tuple[Segment, ...]
     prompts: tuple[str, ...]
     drafts: bool
+    learned: RemoteLearned | None = None
 
     @classmethod
     def of(cls, value: Json) -> Self:
@@ -82,6 +133,7 @@ class RemoteModel:
             segments=segments_of(card["segments"]),
             prompts=tuple(card["prompts"]),
             drafts=card["drafts"],
+            learned=None if value["learned"] is None else RemoteLearned.of(value["learned"]),
         )
 
 
@@ -130,6 +182,7 @@ class RemoteLabel:
     layers: tuple[tuple[Segment, ...], ...]
     reviewer: str | None
     comment: str
+    is_partial: bool
 
     @classmethod
     def of(cls, value: Json) -> Self:
@@ -147,6 +200,7 @@ class RemoteLabel:
             layers=tuple(segments_of(layer) for layer in value["layers"]),
             reviewer=value["reviewer"],
             comment=value["comment"],
+            is_partial=value["is_partial"],
         )
 
 

@@ -6,10 +6,11 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from annotate_server.client.answers import (
     RemoteCase,
+    RemoteDecision,
     RemoteJob,
     RemoteLabel,
     RemoteModel,
@@ -23,6 +24,7 @@ from annotate_server.client.jobs import ignore, waited
 from annotate_server.client.session import ClientSession
 from annotate_server.domain.errors import NotFound
 from annotate_server.domain.project import Project
+from annotate_server.domain.training import TrainingPoint
 from annotate_server.imaging.labelmap_orders import LabelmapFormat
 from annotate_server.imaging.segment_json import segment_as_json
 from annotate_server.imaging.whole_file import whole_file
@@ -70,6 +72,8 @@ class AnnotateClient:
             "apps": list(project.apps),
             "modalities": [str(each) for each in project.modalities],
             "review": str(project.review),
+            "send_labels_back": project.send_labels_back,
+            "strategy": project.strategy,
         }
         return RemoteProject.of(self._connection.send("POST", "/api/v1/projects", body).json())
 
@@ -80,6 +84,48 @@ class AnnotateClient:
     def model(self, name: str) -> RemoteModel:
         """Return a model."""
         return RemoteModel.of(self._connection.get_json(f"/api/v1/models/{name}"))
+
+    # Models that learn
+
+    def new_model(self, name: str, project_id: str) -> RemoteModel:
+        """Begin a model from nothing, which is trained once enough labels of the project are approved."""
+        body = {"name": name, "project": project_id}
+        return RemoteModel.of(self._connection.send("POST", "/api/v1/models", body).json())
+
+    def train(self, model: str, project_id: str | None = None, *, is_full: bool = False) -> RemoteJob:
+        """Order a training and return its job; an app is trained for a project as a model of its own."""
+        body = {"project": project_id, "full": is_full}
+        return RemoteJob.of(self._connection.send("POST", f"/api/v1/models/{model}/train", body).json())
+
+    def train_by_itself(self, model: str, *, every_labels: int, is_nightly: bool) -> RemoteModel:
+        """Say when a model is trained by itself: after so many approved labels (0: never), and at night."""
+        body = {"every_labels": every_labels, "nightly": is_nightly}
+        return RemoteModel.of(self._connection.send("PUT", f"/api/v1/models/{model}/training", body).json())
+
+    def promote(self, model: str, version: str, reason: str = "") -> RemoteDecision:
+        """Let a version of a model serve."""
+        body = {"version": version, "reason": reason}
+        return RemoteDecision.of(self._connection.send("POST", f"/api/v1/models/{model}/promote", body).json())
+
+    def roll_back(self, model: str, version: str | None = None, reason: str = "") -> RemoteDecision:
+        """Let the version of a model serve that did before, or a named one that did."""
+        body = {"version": version, "reason": reason}
+        return RemoteDecision.of(self._connection.send("POST", f"/api/v1/models/{model}/rollback", body).json())
+
+    def version_weights(self, model: str, version: str) -> Mapping[str, str]:
+        """Return the SHA-256 of each file of weights of a version."""
+        found = self._connection.get_json(f"/api/v1/models/{model}/versions/{version}")
+        weights: Mapping[str, str] = found["version"]["weights"]
+        return weights
+
+    def evidence(self, model: str, version: str) -> Mapping[str, Any]:
+        """Return what the gate found of a version, as JSON values."""
+        found: Mapping[str, Any] = self._connection.get_json(f"/api/v1/models/{model}/versions/{version}/evidence")
+        return found
+
+    def curve(self, job_id: str) -> tuple[TrainingPoint, ...]:
+        """Return the curve of a training so far."""
+        return tuple(TrainingPoint(**point) for point in self._connection.get_json(f"/api/v1/jobs/{job_id}/curve"))
 
     # Cases
 

@@ -18,8 +18,11 @@ def ignore(fraction: float, message: str) -> None:
 def followed(connection: Connection, job_id: str) -> Iterator[RemoteJob]:
     """Yield a job's present state and every change, by server-sent events, until it has ended or the stream does."""
     with connection.streaming(f"/api/v1/jobs/{job_id}/events") as stream:
+        kind = ""
         for line in stream.iter_lines():
-            if line.startswith("data: "):
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: ") and kind == "job":
                 yield RemoteJob.of(json.loads(line.removeprefix("data: ")))
 
 

@@ -146,9 +146,14 @@ class ClientSession:
         """Hold the case, and say for how many seconds somebody worked on it."""
         return RemoteSession.of(self._connection.send("POST", f"{self._path}/heartbeat", {"active_s": active_s}).json())
 
-    def submit(self) -> RemoteLabel:
-        """Make the draft a label."""
-        label = RemoteLabel.of(self._connection.send("POST", f"{self._path}/submit", if_match=self.revision).json())
+    def submit(self, *, is_partial: bool | None = None) -> RemoteLabel:
+        """Make the draft a label; a partial one speaks only about the slices in which something is drawn.
+
+        Where that is not said, it is as partial as the label that it corrects.
+        """
+        body = None if is_partial is None else {"is_partial": is_partial}
+        answer = self._connection.send("POST", f"{self._path}/submit", body, if_match=self.revision)
+        label = RemoteLabel.of(answer.json())
         self.has_ended = True
         return label
 

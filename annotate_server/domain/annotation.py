@@ -28,6 +28,14 @@ class LabelState(StrEnum):
     RETURNED = "returned"
 
 
+class SendingState(StrEnum):
+    """How far an approved label is on its way to the archive; only a pending one is tried again."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    IMPOSSIBLE = "impossible"
+
+
 class InteractionKind(StrEnum):
     """Who changed the draft: a prompt, a brush, a classical helper, a model's whole draft, or the list of segments."""
 
@@ -177,12 +185,25 @@ class Session:
 
 
 @dataclass(frozen=True)
+class Sending:
+    """A label's way to the archive; `reason` is a sentence about why it is not there yet, or never will be."""
+
+    state: SendingState = SendingState.PENDING
+    attempts: int = 0
+    next_at: datetime | None = None
+    reason: str = ""
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Label:
     """A labelmap that a person submitted: immutable, with its lineage.
 
     `layers` is an ordered list, so that overlapping segments survive. `parent` is the label that it corrects,
     `model_version` drafted it, `events` interactions lie between, `active_s` is how long the person was at it. A
-    review makes a new value of the state and never touches the voxels.
+    partial label speaks only about the slices in which it holds something. A review makes a new value of the state and
+    never touches the voxels. `sending` is there for one that goes back to the
+    archive.
     """
 
     id: str
@@ -201,6 +222,8 @@ class Label:
     reviewer: str | None = None
     comment: str = ""
     reviewed_at: datetime | None = None
+    sending: Sending | None = None
+    is_partial: bool = False
 
     def reviewed(self, reviewer: str, verdict: LabelState, comment: str = "") -> "Label":
         """Return the label approved or returned by a second person; a return says why."""

@@ -78,5 +78,13 @@ class Case:
 
 def case_id(stored: StoredVolume, volume_digest: str) -> str:
     """Return the identity of the case whose reference is `stored`; `volume_digest` is that of its voxels."""
-    identity = f"{stored.series_uid}#{stored.part}" if stored.series_uid else volume_digest
+    return _id(f"{stored.series_uid}#{stored.part}") if stored.series_uid else case_id_of_voxels(volume_digest)
+
+
+def case_id_of_voxels(volume_digest: str) -> str:
+    """Return the identity of a case that no series names: it is known by its voxels."""
+    return _id(volume_digest)
+
+
+def _id(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:32]

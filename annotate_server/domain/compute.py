@@ -68,10 +68,14 @@ class Answered:
 
 @dataclass(frozen=True)
 class DraftOrder:
-    """A model's whole draft of a volume: what a job of the kind `draft` asks a worker for."""
+    """A model's whole draft of a volume: what a job of the kind `draft` asks a worker for.
+
+    `version` is one that drafts whoever is champion, None for the champion.
+    """
 
     model: str
     volume: VolumePlace
+    version: str | None = None
 
 
 @dataclass(frozen=True)

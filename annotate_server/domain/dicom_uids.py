@@ -39,6 +39,11 @@ def slice_uid(case: Case, k: int) -> str:
     return derived_uid(case.id, "slice", str(k))
 
 
+def segmentation_uids(label_id: str) -> tuple[str, str]:
+    """Return series and instance of a label as DICOM SEG: always the same, so that it is never there twice."""
+    return derived_uid(label_id, "segmentation series"), derived_uid(label_id, "segmentation")
+
+
 def frame_of_reference_uid(case: Case) -> str:
     """Return the frame of reference of a volume whose file names none."""
     stated = case.reference.frame_of_reference

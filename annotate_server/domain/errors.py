@@ -33,7 +33,10 @@ A class's docstring is the title of the problem; the facts of one occurrence are
     ├── TryLater                        nothing is wrong; `retry_after_s` says when to ask again
     │   ├── TooBusy
     │   ├── ShuttingDown
-    │   └── WorkerDied
+    │   ├── WorkerDied
+    │   ├── ArchiveUnreachable          the DICOM archive that the studies are in does not answer at all
+    │   └── ArchiveTooSlow
+    ├── ArchiveRefused                  it answered what cannot be used
     ├── StorageFailed
     │   └── NoSpace
     ├── InvalidSettings
@@ -231,6 +234,22 @@ class ShuttingDown(TryLater):
 
 class WorkerDied(TryLater):
     """The process that did the work died."""
+
+
+class ArchiveUnreachable(TryLater):
+    """The DICOM archive cannot be reached."""
+
+    retry_after_s = 10
+
+
+class ArchiveTooSlow(TryLater):
+    """The DICOM archive did not answer in time."""
+
+    retry_after_s = 10
+
+
+class ArchiveRefused(AnnotateError):
+    """The DICOM archive did not give what was asked of it."""
 
 
 class StorageFailed(AnnotateError):

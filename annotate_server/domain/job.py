@@ -22,6 +22,41 @@ class JobKind(StrEnum):
     """What is to be done; what each takes and gives is said where `workflows` carries it out."""
 
     DRAFT = "draft"
+    TRAIN = "train"
+    SCORE = "score"
+
+
+@dataclass(frozen=True)
+class JobKinds:
+    """Some kinds of jobs: those named, or all but those named; each is carried out by a line of its own."""
+
+    names: frozenset[str] = frozenset()
+    is_all_but: bool = True
+
+    @classmethod
+    def only(cls, *names: str) -> "JobKinds":
+        """Return just these kinds."""
+        return cls(frozenset(names), is_all_but=False)
+
+    @classmethod
+    def all_but(cls, *names: str) -> "JobKinds":
+        """Return every other kind, those of later versions included."""
+        return cls(frozenset(names))
+
+    def __contains__(self, kind: object) -> bool:
+        """Say whether a kind is among them."""
+        return (kind in self.names) is not self.is_all_but
+
+
+EVERY_KIND = JobKinds()
+
+
+class Again(StrEnum):
+    """Whether a job is begun again over which its process died."""
+
+    NO = "no"
+    COUNTED = "counted"
+    UNCOUNTED = "uncounted"
 
 
 class Priority(IntEnum):
@@ -85,3 +120,11 @@ class Job:
         if self.state is not JobState.RUNNING:
             raise StateError(f"job {self.id} is {self.state}: only a running job advances")
         return replace(self, progress=min(1.0, max(self.progress, progress)), message=message or self.message)
+
+
+MOST_ATTEMPTS = 2
+
+
+def begun_twice(job: Job) -> Again:
+    """Begin a job once more; who died twice over it would die again."""
+    return Again.COUNTED if job.attempts < MOST_ATTEMPTS else Again.NO

@@ -12,6 +12,7 @@ from annotate_server.domain.errors import UnknownModel
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.labelmap import Labelmap, Segment
 from annotate_server.domain.prompt import Prompt, PromptKind
+from annotate_server.domain.recipe import Recipe
 from annotate_server.domain.volume import Modality
 
 CHAMPION = "champion"
@@ -83,7 +84,8 @@ class App:
     """A folder of data that makes one model available.
 
     `parameters` are the backend's own: each backend parses them into its own type and names what is wrong.
-    `digest` is the SHA-256 of the description, so that another description is another version.
+    `digest` is the SHA-256 of the description, so that another description is another version. `recipe` says how it is
+    trained; None for the usual one.
     """
 
     name: str
@@ -93,6 +95,7 @@ class App:
     weights: tuple[WeightFile, ...]
     parameters: Mapping[str, object]
     digest: str
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)

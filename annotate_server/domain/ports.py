@@ -77,6 +77,11 @@ class BackendCatalogue(Protocol):
 class ModelRegistry(Protocol):
     """The models of a workspace: apps, installed weights, versions."""
 
+    @property
+    def changes(self) -> int:
+        """Return a number that grows when another version may serve, by whatever process; cheap to ask for."""
+        ...
+
     def names(self) -> tuple[str, ...]:
         """Return the name of every model, sorted."""
         ...
@@ -91,6 +96,18 @@ class ModelRegistry(Protocol):
 
     def champion(self, name: str) -> ModelVersion:
         """Return the version that serves; raises UnknownModel or WeightsMissing with what to run."""
+        ...
+
+    def is_learned(self, name: str) -> bool:
+        """Say whether a model is one that learns here, rather than an app."""
+        ...
+
+    def version(self, name: str, version_id: str) -> ModelVersion:
+        """Return a version by its id, whoever serves now; raises UnknownModel or NotFound."""
+        ...
+
+    def original(self, name: str) -> ModelVersion:
+        """Return what a full training begins from: the version forked from, or one without files."""
         ...
 
 

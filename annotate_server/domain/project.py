@@ -10,6 +10,8 @@ from annotate_server.domain.labelmap import Segment, check_segments
 from annotate_server.domain.volume import Modality
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+DEFAULT_STRATEGY = "foreground"
+"""The rule that orders open cases where nobody chose another one."""
 
 
 class ReviewPolicy(StrEnum):
@@ -36,7 +38,8 @@ class Project:
 
     `apps` are the models that draft, the first one by default. `modalities` says which cases belong to it: those of
     these modalities and those of none; empty for all. `segments` is what a new draft begins with where no prediction
-    and no label is there.
+    and no label is there. `send_labels_back` lets approved labels go back, as DICOM SEG, to the archive that their case
+    came from. `strategy` names the rule that orders the cases that are open.
     """
 
     id: str
@@ -45,6 +48,8 @@ class Project:
     apps: tuple[str, ...] = ()
     modalities: tuple[Modality, ...] = ()
     review: ReviewPolicy = ReviewPolicy.NONE
+    send_labels_back: bool = False
+    strategy: str = DEFAULT_STRATEGY
 
     def __post_init__(self) -> None:
         """Refuse an id that could not stand in an address, and segments that contradict each other."""
@@ -60,7 +65,8 @@ class WorkItem:
     """A case in a project: its status, who has it open, its newest label.
 
     `person` and `session_id` are there while a live session is open on it. `reason` says why it was put aside, or
-    what the reviewer wrote.
+    what the reviewer wrote. `predicted_by` is the model of its newest draft, `difficulty` how unsure that model was of
+    it, 0 to 1, where it says so.
     """
 
     project_id: str
@@ -72,3 +78,4 @@ class WorkItem:
     reason: str = ""
     predicted_by: str | None = None
     changed_at: datetime | None = None
+    difficulty: float | None = None

@@ -4,18 +4,18 @@ Each change is one transaction together with its row of the audit trail; `person
 from several threads.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from annotate_server.domain.annotation import Label, LabelState, Session
+from annotate_server.domain.annotation import Label, LabelState, Sending, SendingState, Session
 from annotate_server.domain.case import Case
 from annotate_server.domain.errors import Problem
 from annotate_server.domain.geometry import Shape
-from annotate_server.domain.job import Job, JobState, Priority
+from annotate_server.domain.job import EVERY_KIND, Again, Job, JobKinds, JobState, Priority, begun_twice
 from annotate_server.domain.labelmap import LabelVoxels
 from annotate_server.domain.person import Person, Role
 from annotate_server.domain.project import CaseStatus, Project, WorkItem
@@ -73,6 +73,8 @@ class CaseFilter:
     study_uid: str | None = None
     series_uid: str | None = None
     modality: Modality | None = None
+    digest: str | None = None
+    """That of the voxels and their grid; of a DICOM series only once it was read."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,22 @@ class LabelStore(Protocol):
         ...
 
 
+class SendingStore(Protocol):
+    """Which labels go back to the archive: a label of a project that wants it is pending from its approval on."""
+
+    def due(self, now: datetime, limit: int = 20) -> tuple[str, ...]:
+        """Return the labels that are to be sent now, those that have waited longest first."""
+        ...
+
+    def keep(self, label_id: str, sending: Sending) -> None:
+        """Keep how far a label is."""
+        ...
+
+    def counts(self) -> Mapping[SendingState, int]:
+        """Return how many labels are how far."""
+        ...
+
+
 class PredictionStore(Protocol):
     """Whole drafts, made at any time."""
 
@@ -272,6 +290,10 @@ class PredictionStore(Protocol):
 
     def newest(self, case_id: str, models: Sequence[str] = ()) -> StoredPrediction | None:
         """Return the newest prediction for a case, of one of `models` where any are given."""
+        ...
+
+    def of_case(self, case_id: str) -> tuple[StoredPrediction, ...]:
+        """Return every prediction for a case, oldest first."""
         ...
 
     def newest_of_all(self) -> tuple[StoredPrediction, ...]:
@@ -298,7 +320,7 @@ class JobQueue(Protocol):
         """Return a job with the same kind and order that has not ended, if there is one."""
         ...
 
-    def claim(self) -> Job | None:
+    def claim(self, kinds: JobKinds = EVERY_KIND) -> Job | None:
         """Return the next job as running: highest priority, then the person who was served longest ago, then age."""
         ...
 
@@ -322,12 +344,14 @@ class JobQueue(Protocol):
         """Put a running job back into the queue and return it; where not `counts`, this attempt is forgotten."""
         ...
 
-    def has_waiting(self, priority: Priority) -> bool:
+    def has_waiting(self, priority: Priority, kinds: JobKinds = EVERY_KIND) -> bool:
         """Say whether a job of at least this priority is queued."""
         ...
 
-    def recover(self, problem: Problem, most_attempts: int = 2) -> None:
-        """Put running jobs back into the queue after a crash; those begun `most_attempts` times fail with `problem`."""
+    def recover(
+        self, problem: Problem, again: Callable[[Job], Again] = begun_twice, kinds: JobKinds = EVERY_KIND
+    ) -> None:
+        """Put running jobs back into the queue after a crash; those that are not begun again fail with `problem`."""
         ...
 
 

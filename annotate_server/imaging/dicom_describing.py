@@ -13,6 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from annotate_server.domain.case import StoredVolume
 from annotate_server.imaging.dicom_frame_places import frame_places
+from annotate_server.imaging.dicom_geometry import Stack
 from annotate_server.imaging.dicom_header import as_unreadable, transfer_syntax
 from annotate_server.imaging.dicom_instances import (
     EXPLICIT_LITTLE_ENDIAN,
@@ -22,6 +23,7 @@ from annotate_server.imaging.dicom_instances import (
     PartSlices,
 )
 from annotate_server.imaging.dicom_listing import readable_part
+from annotate_server.imaging.dicom_parts import Part
 from annotate_server.imaging.dicom_values import count, text
 from annotate_server.imaging.prescreen import prescreen_dicom
 
@@ -61,10 +63,13 @@ def describe_instance(path: Path) -> DescribedInstance:
 
 def slices_of_part(stored: StoredVolume) -> PartSlices:
     """Return which frame is slice k of a volume; raises the reason why it is none."""
-    part, grid = readable_part(stored)
-    if grid.shifts is not None:
-        return PartSlices()
-    return PartSlices(tuple((each.header.sop_instance, each.frame.number) for each in part.slices))
+    return part_slices(*readable_part(stored))
+
+
+def part_slices(part: Part, grid: Stack) -> PartSlices:
+    """Return which frame is slice k of a part with its grid."""
+    shifts = () if grid.shifts is None else tuple((float(j), float(i)) for j, i in grid.shifts)
+    return PartSlices(tuple((each.header.sop_instance, each.frame.number) for each in part.slices), shifts)
 
 
 def _attributes(dataset: FileDataset, instance: FileInstance) -> Json:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import pydicom
 from pydicom.config import IGNORE
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import (
@@ -40,7 +40,8 @@ _TAGS = [
     "ModalityLUTSequence",
 ]
 
-_ALL_TAGS: list[int] = [*map(Tag, _TAGS), *map(Tag, FRAME_TAGS)]
+HEADER_TAGS: list[int] = [*map(Tag, _TAGS), *map(Tag, FRAME_TAGS)]
+"""All that a header is made of."""
 
 _DAMAGE = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError, OverflowError),
@@ -107,32 +108,41 @@ def read_header(path: Path) -> DicomHeader:
 
 def _parsed(path: Path) -> DicomHeader:
     with open_dicom(path) as (dataset, bytes_left):
-        rows, columns = count(dataset, "Rows"), count(dataset, "Columns")
         sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
-        modality = text(dataset, "Modality")
-        is_image = rows > 0 and columns > 0 and may_hold_volume(sop_class, modality)
-        return DicomHeader(
-            path=path,
-            sop_class=sop_class,
-            sop_instance=text(dataset, "SOPInstanceUID") or text(dataset.file_meta, "MediaStorageSOPInstanceUID"),
-            modality=modality,
-            study=text(dataset, "StudyInstanceUID"),
-            series=text(dataset, "SeriesInstanceUID"),
-            frame_of_reference=text(dataset, "FrameOfReferenceUID"),
-            patient=text(dataset, "PatientID"),
-            issuer=text(dataset, "IssuerOfPatientID"),
-            description=text(dataset, "SeriesDescription"),
-            body_part=text(dataset, "BodyPartExamined"),
-            instance=int(first_number(dataset.get("InstanceNumber")) or 0),
-            rows=rows,
-            columns=columns,
-            samples=count(dataset, "SamplesPerPixel") or 1,
-            photometric=text(dataset, "PhotometricInterpretation"),
-            is_lossy=text(dataset, "LossyImageCompression") == "01",
-            has_lut="ModalityLUTSequence" in dataset,
-            frames=frames_of(dataset) if is_image else (),
-            defect="it holds no voxels" if is_image and bytes_left == 0 else "",
+        header = header_of(dataset, path, sop_class)
+        return replace(
+            header,
+            sop_instance=header.sop_instance or text(dataset.file_meta, "MediaStorageSOPInstanceUID"),
+            defect="it holds no voxels" if header.frames and bytes_left == 0 else "",
         )
+
+
+def header_of(dataset: Dataset, path: Path, sop_class: str) -> DicomHeader:
+    """Return what a dataset says, which is that of `path`; raises UnreadableFile for what is no number."""
+    rows, columns = count(dataset, "Rows"), count(dataset, "Columns")
+    modality = text(dataset, "Modality")
+    is_image = rows > 0 and columns > 0 and may_hold_volume(sop_class, modality)
+    return DicomHeader(
+        path=path,
+        sop_class=sop_class,
+        sop_instance=text(dataset, "SOPInstanceUID"),
+        modality=modality,
+        study=text(dataset, "StudyInstanceUID"),
+        series=text(dataset, "SeriesInstanceUID"),
+        frame_of_reference=text(dataset, "FrameOfReferenceUID"),
+        patient=text(dataset, "PatientID"),
+        issuer=text(dataset, "IssuerOfPatientID"),
+        description=text(dataset, "SeriesDescription"),
+        body_part=text(dataset, "BodyPartExamined"),
+        instance=int(first_number(dataset.get("InstanceNumber")) or 0),
+        rows=rows,
+        columns=columns,
+        samples=count(dataset, "SamplesPerPixel") or 1,
+        photometric=text(dataset, "PhotometricInterpretation"),
+        is_lossy=text(dataset, "LossyImageCompression") == "01",
+        has_lut="ModalityLUTSequence" in dataset,
+        frames=frames_of(dataset) if is_image else (),
+    )
 
 
 @contextmanager
@@ -147,7 +157,7 @@ def open_dicom(path: Path) -> Iterator[tuple[FileDataset, int | None]]:
         if not looks_like_dicom(head):
             raise UnreadableFile("it is no DICOM file", source=str(path))
         file.seek(0)
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_ALL_TAGS)
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=HEADER_TAGS)
         yield dataset, _bytes_left(file, dataset)
 
 

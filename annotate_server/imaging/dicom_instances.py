@@ -69,9 +69,27 @@ class DescribedInstance:
 @sendable
 @dataclass(frozen=True)
 class PartSlices:
-    """Which frame (from 0) of which instance is slice k of a volume; none where its grid is not that of its slices."""
+    """Which frame (from 0) of which instance is slice k of a volume.
+
+    `shifts` says for each slice how far, in voxels (j, i), its first voxel lies from the grid's. It is empty where
+    every slice lies on the grid, so not for a tilted gantry.
+    """
 
     slices: tuple[tuple[str, int], ...] = ()
+    shifts: tuple[tuple[float, float], ...] = ()
+
+
+@sendable
+@dataclass(frozen=True)
+class MetadataPlace:
+    """A file with the metadata of a series as DICOM JSON, and the folder where its instances will lie as files.
+
+    `part` names one volume of the series, where one is asked for.
+    """
+
+    path: Path
+    folder: Path
+    part: str = ""
 
 
 @sendable

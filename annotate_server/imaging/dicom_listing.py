@@ -38,20 +38,25 @@ def with_key(stored: StoredVolume, series_key: str) -> StoredVolume:
 def readable_part(stored: StoredVolume) -> tuple[Part, Stack]:
     """Return the slices of a stored volume and their grid, from the headers; raises the reason why there is none."""
     with about(stored.key):
-        parts = parts_of([read_header(path) for path in stored.files])
-        # The files of a part alone may be one volume: nothing is left to tell it from.
-        chosen = parts if len(parts) == 1 else [part for part in parts if part.name == stored.part]
-        if len(chosen) != 1:
-            raise UnreadableFile("its files have changed since the scan", remedy="Scan again.")
-        part = chosen[0]
-        if part.problem is not None:
-            raise part.problem
-        if part.stack is None:
-            raise UntrustedGeometry("its slices form no grid")
-        if math.prod(part.stack.geometry.shape) > MAX_VOXELS:
-            size = " x ".join(map(str, part.stack.geometry.shape))
-            raise TooLarge(f"it has {size} voxels, more than the limit of {MAX_VOXELS}")
-        return part, part.stack
+        return part_with_grid([read_header(path) for path in stored.files], stored.part)
+
+
+def part_with_grid(headers: Sequence[DicomHeader], name: str) -> tuple[Part, Stack]:
+    """Return the slices of a part of a series and their grid; raises the reason why there is none."""
+    parts = parts_of(headers)
+    # The files of a part alone may be one volume: nothing is left to tell it from.
+    chosen = parts if len(parts) == 1 else [part for part in parts if part.name == name]
+    if len(chosen) != 1:
+        raise UnreadableFile("its files have changed since the scan", remedy="Scan again.")
+    part = chosen[0]
+    if part.problem is not None:
+        raise part.problem
+    if part.stack is None:
+        raise UntrustedGeometry("its slices form no grid")
+    if math.prod(part.stack.geometry.shape) > MAX_VOXELS:
+        size = " x ".join(map(str, part.stack.geometry.shape))
+        raise TooLarge(f"it has {size} voxels, more than the limit of {MAX_VOXELS}")
+    return part, part.stack
 
 
 def _stored(part: Part) -> StoredVolume:

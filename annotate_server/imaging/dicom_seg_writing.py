@@ -37,13 +37,19 @@ _MAY_BE_EMPTY = (
 """What a DICOM object must have and may leave empty; files that were made anonymous lack it."""
 
 
-def write_seg(labelmap: Labelmap | Sequence[Labelmap], stored: StoredVolume, path: Path, algorithm: Algorithm) -> None:
+def write_seg(
+    labelmap: Labelmap | Sequence[Labelmap],
+    stored: StoredVolume,
+    path: Path,
+    algorithm: Algorithm,
+    uids: tuple[str, str] | tuple[()] = (),
+) -> None:
     """Write a labelmap, or layers of one, on the grid of a DICOM series as one BINARY SEG instance at `path`.
 
     Segments are numbered from 1 in the order of their layers and indices, and may overlap; slices without any are left
-    out. The frames lie on the
-    slices as they were taken, also where the volume had the tilt of the gantry taken out. Raises InvalidLabelmap where
-    the labelmap does not lie on the series, UnsupportedInput where a SEG cannot refer to it.
+    out. The frames lie on the slices as they were taken, also where the volume had the tilt of the gantry taken out.
+    `uids` are those of its series and of itself; new ones where none are given. Raises InvalidLabelmap where the
+    labelmap does not lie on the series, UnsupportedInput where a SEG cannot refer to it.
     """
     if stored.format is not Format.DICOM:
         raise UnsupportedInput("a DICOM SEG needs a DICOM series to refer to", source=stored.key, remedy=_REMEDY)
@@ -62,6 +68,9 @@ def write_seg(labelmap: Labelmap | Sequence[Labelmap], stored: StoredVolume, pat
         segments = tuple(segment for own in ordered for segment in own)
         labels = planes[0] if len(layers) == 1 else _apart(planes, [len(own) for own in ordered])
         seg = _segmentation(sources, labels, segments, algorithm)
+        if uids:
+            seg.SeriesInstanceUID, seg.SOPInstanceUID = map(hd.UID, uids)
+            seg.file_meta.MediaStorageSOPInstanceUID = seg.SOPInstanceUID
         if numbers is not None:
             _name_source_frames(seg, numbers)
         seg.save_as(path)

@@ -45,6 +45,8 @@ FUNCTIONS: Mapping[str, str] = {
     "write stored labels": "annotate_server.imaging.label_writing:write_stored_labels",
     "identify": "annotate_server.imaging.file_kind:identify",
     "dicom header": "annotate_server.imaging.dicom_header:read_header",
+    "archive volumes": "annotate_server.imaging.dicom_metadata:volumes_of_metadata",
+    "archive slices": "annotate_server.imaging.dicom_metadata:slices_of_metadata",
     "describe dicom": "annotate_server.imaging.dicom_describing:describe_instance",
     "dicom slices": "annotate_server.imaging.dicom_describing:slices_of_part",
     "decode frames": "annotate_server.imaging.dicom_composing:decoded_frames",

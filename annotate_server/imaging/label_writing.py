@@ -40,7 +40,8 @@ def write_stored_labels(writing: StoredWriting) -> None:
         voxels: LabelVoxels = np.empty(stored.geometry.shape, labelmap_dtype(stored.segments))
         read_layer_into(path, voxels)
         layers.append(Labelmap(voxels, stored.geometry, stored.segments))
-    write_labelmap_from(LabelmapWriting(tuple(layers), writing.path, writing.kind, writing.source, writing.algorithm))
+    how = (writing.path, writing.kind, writing.source, writing.algorithm, writing.uids)
+    write_labelmap_from(LabelmapWriting(tuple(layers), *how))
 
 
 def _write_dicom_seg(writing: LabelmapWriting, temporary: Path) -> None:
@@ -49,4 +50,4 @@ def _write_dicom_seg(writing: LabelmapWriting, temporary: Path) -> None:
 
     if writing.source is None:
         raise UnsupportedInput("a DICOM SEG needs the DICOM series that it refers to", remedy="Write NIfTI or NRRD.")
-    write_seg(writing.layers, writing.source, temporary, writing.algorithm)
+    write_seg(writing.layers, writing.source, temporary, writing.algorithm, writing.uids)

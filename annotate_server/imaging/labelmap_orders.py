@@ -54,7 +54,10 @@ class LabelmapPlace:
 @sendable
 @dataclass(frozen=True)
 class StoredWriting:
-    """Layers of the store that shall be written to a file: where each lies (`paths`), and what it is."""
+    """Layers of the store that shall be written to a file: where each lies (`paths`), and what it is.
+
+    `uids` are series and instance of a DICOM SEG; empty for new ones.
+    """
 
     paths: tuple[Path, ...]
     layers: tuple[StoredLayer, ...]
@@ -62,6 +65,7 @@ class StoredWriting:
     kind: LabelmapFormat
     source: StoredVolume | None
     algorithm: Algorithm
+    uids: tuple[str, str] | tuple[()] = ()
 
 
 @sendable
@@ -74,3 +78,4 @@ class LabelmapWriting:
     kind: LabelmapFormat
     source: StoredVolume | None
     algorithm: Algorithm
+    uids: tuple[str, str] | tuple[()] = ()

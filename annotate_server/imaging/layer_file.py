@@ -36,6 +36,17 @@ def read_layer_into(path: Path, voxels: LabelVoxels) -> None:
             raise StorageFailed(f"a stored labelmap is damaged ({error})", source=path.name) from error
 
 
+def read_word(path: Path, key: str) -> str | None:
+    """Return what the header of a stored layer says under a key; None where it says nothing of it."""
+    start, read = f"{key}:=".encode(), 0
+    with path.open("rb") as file:
+        while (line := file.readline(_MOST_HEADER_BYTES)) not in (b"\n", b"") and read <= _MOST_HEADER_BYTES:
+            read += len(line)
+            if line.startswith(start):
+                return line[len(start) :].decode(errors="replace").rstrip("\n")
+    return None
+
+
 def _number_type(next_line: Callable[[int], bytes]) -> np.dtype[np.generic]:
     """Read the header to its end and return the type of the voxels."""
     found, read = None, 0

@@ -16,16 +16,18 @@ from annotate_server.domain.labelmap import Labelmap, LabelVoxels, Segment
 from annotate_server.imaging.segment_words import terminology_entry
 
 
-def write_seg_nrrd(layers: Sequence[Labelmap], path: Path) -> None:
+def write_seg_nrrd(layers: Sequence[Labelmap], path: Path, words: Mapping[str, str] | None = None) -> None:
     """Write labelmaps on one grid as the layers of a segmentation; exact, and the same bytes for the same labels.
 
-    Raises InvalidLabelmap where the layers lie on different grids.
+    `words` are further key and value pairs of the header, which other programs leave alone. Raises
+    InvalidLabelmap where the layers lie on different grids.
     """
     geometry = layers[0].geometry
     if any(layer.geometry != geometry for layer in layers):
         raise InvalidLabelmap("its layers lie on different grids")
     dtype = np.result_type(*(layer.voxels for layer in layers)).newbyteorder("<")
     fields = [*_grid_fields(geometry, dtype, len(layers)), *_segmentation_fields()]
+    fields.extend(f"{key}:={value}" for key, value in (words or {}).items())
     number = 0
     for at, layer in enumerate(layers):
         boxes = segment_boxes(layer.voxels)

@@ -18,7 +18,7 @@ from annotate_server.domain.errors import (
     TooBusy,
     WorkerDied,
 )
-from annotate_server.domain.job import Job, JobState, Priority
+from annotate_server.domain.job import EVERY_KIND, Again, Job, JobKinds, JobState, Priority, begun_twice
 from annotate_server.domain.ports import Control
 from annotate_server.domain.store_ports import JobQueue
 from annotate_server.jobs.lanes import Lane
@@ -33,7 +33,6 @@ AFTER_TROUBLE_S = 5.0
 """A queue that cannot be used (a full disk) is left alone for so long."""
 STOPPED_S = 1.0
 """How long it takes at most to write down that a job was stopped."""
-MOST_ATTEMPTS = 2
 
 
 def _nothing(job: Job) -> None:
@@ -47,12 +46,18 @@ class JobWork:
     `prepared(job)` gives the argument of the worker's `function`. `kept(job, answer)` puts what the worker answered
     into the store and returns the job's result: what fails there fails the job. `finished(job)` is called with the
     succeeded job before its watchers are told: what fails there is logged, and the job stays succeeded.
+
+    `begun(job)` is called before each attempt, `again(job)` says whether one more is made after the process died, and
+    `ended(job)` is called with the job in whatever state it ended.
     """
 
     function: str
     prepared: Callable[[Job], object]
     kept: Callable[[Job, object], Mapping[str, str]]
     finished: Callable[[Job], None] = _nothing
+    begun: Callable[[Job], None] = _nothing
+    again: Callable[[Job], Again] = begun_twice
+    ended: Callable[[Job], None] = _nothing
 
 
 class _Ending(StrEnum):
@@ -65,16 +70,19 @@ class _Ending(StrEnum):
 
 @dataclass
 class Dispatcher:
-    """Runs jobs, highest priority first; `start` it, tell it of new jobs by `wake`, and `drain` it at the end.
+    """Runs jobs of some kinds, highest priority first; `start` it, `wake` it for new jobs, and `drain` it at the end.
 
     A job that runs for nobody in particular goes back to the queue when somebody's job waits. A job whose worker dies
-    is begun once more, then it fails. What a job is cancelled for in the queue, by whoever, is noticed while it runs.
+    is begun once more, then it fails, unless its work says otherwise. What a job is cancelled for in the queue, by
+    whoever, is noticed while it runs. `ends_worker` gives the worker's memory back after each job.
     """
 
     queue: JobQueue
     lane: Lane
     works: Mapping[str, JobWork]
     watchers: JobWatchers = field(default_factory=JobWatchers)
+    kinds: JobKinds = EVERY_KIND
+    ends_worker: bool = False
     _thread: threading.Thread | None = field(default=None, init=False, repr=False)
     _woken: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _is_draining: bool = field(default=False, init=False)
@@ -83,7 +91,7 @@ class Dispatcher:
     def start(self) -> None:
         """Put back what an earlier process left running, and begin."""
         died = WorkerDied("the server stopped while it ran, more than once", remedy="Order it again.")
-        self.queue.recover(died.problem(), MOST_ATTEMPTS)
+        self.queue.recover(died.problem(), self._again, self.kinds)
         self._thread = threading.Thread(target=self._run, name="dispatch jobs", daemon=True)
         self._thread.start()
 
@@ -108,7 +116,7 @@ class Dispatcher:
         """Take one job after the other."""
         while not self._is_draining:
             try:
-                job = self.queue.claim()
+                job = self.queue.claim(self.kinds)
                 if job is None:
                     self._woken.wait(POLL_S)
                     self._woken.clear()
@@ -134,14 +142,35 @@ class Dispatcher:
             ended = self._put_back(job, counts=False)
             self._woken.wait(POLL_S)
         except WorkerDied as error:
-            ended = self._put_back(job, counts=True) if job.attempts < MOST_ATTEMPTS else self._failed(job, error)
+            again = self._again(job)
+            ended = (
+                self._failed(job, error) if again is Again.NO else self._put_back(job, counts=again is Again.COUNTED)
+            )
         except AnnotateError as error:
             ended = self._failed(job, error)
         except Exception as error:  # the worker loop: what nobody foresaw fails this job and no other
             log.exception("a job failed in a way that was not foreseen", extra={"job": job.id})
             ended = self._failed(job, PredictionFailed(f"it stopped with {type(error).__name__}"))
         log.info("a job is %s", ended.state, extra={"job": job.id, "kind": job.kind})
+        if ended.has_ended:
+            if self.ends_worker:
+                self.lane.worker.end()
+            self._after(ended)
         self.tell(ended)
+
+    def _after(self, job: Job) -> None:
+        """Let a job's work clean up; no other job suffers where it cannot."""
+        work = self.works.get(job.kind)
+        try:
+            if work is not None:
+                work.ended(job)
+        except AnnotateError as error:
+            log.warning("what a job left could not be cleaned up: %s", error, extra={"job": job.id})
+
+    def _again(self, job: Job) -> Again:
+        """Say whether a job is begun again over which its process died."""
+        work = self.works.get(job.kind)
+        return begun_twice(job) if work is None else work.again(job)
 
     def _succeeded(self, run: "_Run") -> Job:
         """Run a job to its good end, or raise."""
@@ -149,6 +178,7 @@ class Dispatcher:
         work = self.works.get(job.kind)
         if work is None:
             raise PredictionFailed(f"this version cannot carry out a job of the kind {job.kind!r}")
+        work.begun(job)
         answer = self.lane.ask(work.function, work.prepared(job), run.control())
         ended = self.queue.finish(job.id, work.kept(job, answer))
         try:
@@ -201,7 +231,7 @@ class Dispatcher:
         try:
             if self.queue.get(job.id).state is JobState.CANCELLED:
                 return _Ending.CANCELLED
-            if job.priority < Priority.PERSON and self.queue.has_waiting(Priority.PERSON):
+            if job.priority < Priority.PERSON and self.queue.has_waiting(Priority.PERSON, self.kinds):
                 return _Ending.PREEMPTED
         except AnnotateError as error:
             log.warning("whether a job is still wanted could not be asked: %s", error, extra={"job": job.id})

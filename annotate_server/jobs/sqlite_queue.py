@@ -1,7 +1,7 @@
 """The queue of jobs in the workspace's database: what was queued outlives the process that was asked."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Float,
     Index,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 
 from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.errors import NotFound, Problem, StateError
-from annotate_server.domain.job import Job, JobState, Priority
+from annotate_server.domain.job import EVERY_KIND, Again, Job, JobKinds, JobState, Priority, begun_twice
 
 METADATA = MetaData()
 JOBS = Table(
@@ -103,13 +104,13 @@ class SqliteQueue:
             row = connection.execute(query.order_by(JOBS.c.number).limit(1)).mappings().first()
         return None if row is None else _job(row)
 
-    def claim(self) -> Job | None:
+    def claim(self, kinds: JobKinds = EVERY_KIND) -> Job | None:
         """Return the next job as running: highest priority, then the person who was served longest ago, then age."""
         others = JOBS.alias()
         served = select(func.max(others.c.begun_at)).where(others.c.person == JOBS.c.person).scalar_subquery()
         query = (
             select(JOBS)
-            .where(JOBS.c.state == JobState.QUEUED.value)
+            .where(JOBS.c.state == JobState.QUEUED.value, _of(kinds))
             .order_by(JOBS.c.priority.desc(), func.coalesce(served, ""), JOBS.c.number)
             .limit(1)
         )
@@ -142,24 +143,27 @@ class SqliteQueue:
     def put_back(self, job_id: str, *, counts: bool = True) -> Job:
         """Put a running job back into the queue and return it; where not `counts`, this attempt is forgotten."""
         with self._database.writing() as connection:
-            job = _get(connection, job_id).moved_to(JobState.QUEUED)
-            return _keep(connection, replace(job, message="", attempts=job.attempts - (not counts)))
+            return _keep(connection, _put_back(_get(connection, job_id), counts=counts))
 
-    def has_waiting(self, priority: Priority) -> bool:
+    def has_waiting(self, priority: Priority, kinds: JobKinds = EVERY_KIND) -> bool:
         """Say whether a job of at least this priority is queued."""
-        query = select(JOBS.c.id).where(JOBS.c.state == JobState.QUEUED.value, JOBS.c.priority >= int(priority))
+        queued = JOBS.c.state == JobState.QUEUED.value
+        query = select(JOBS.c.id).where(queued, JOBS.c.priority >= int(priority), _of(kinds))
         with self._database.reading() as connection:
             return connection.execute(query.limit(1)).first() is not None
 
-    def recover(self, problem: Problem, most_attempts: int = 2) -> None:
-        """Put running jobs back into the queue after a crash; those begun `most_attempts` times fail with `problem`."""
+    def recover(
+        self, problem: Problem, again: Callable[[Job], Again] = begun_twice, kinds: JobKinds = EVERY_KIND
+    ) -> None:
+        """Put running jobs back into the queue after a crash; those that are not begun again fail with `problem`."""
+        running = select(JOBS).where(JOBS.c.state == JobState.RUNNING.value, _of(kinds))
         with self._database.writing() as connection:
-            running = select(JOBS).where(JOBS.c.state == JobState.RUNNING.value)
             for job in [_job(row) for row in connection.execute(running).mappings()]:
-                if job.attempts >= most_attempts:
+                wanted = again(job)
+                if wanted is Again.NO:
                     _keep(connection, replace(job.moved_to(JobState.FAILED, problem), ended_at=self._clock()))
                 else:
-                    _keep(connection, replace(job.moved_to(JobState.QUEUED), message=""))
+                    _keep(connection, _put_back(job, counts=wanted is Again.COUNTED))
 
     def _end(
         self, job_id: str, state: JobState, problem: Problem | None = None, result: Mapping[str, str] | None = None
@@ -167,6 +171,15 @@ class SqliteQueue:
         with self._database.writing() as connection:
             job = replace(_get(connection, job_id).moved_to(state, problem), ended_at=self._clock())
             return _keep(connection, job if result is None else replace(job, result=dict(result)))
+
+
+def _of(kinds: JobKinds) -> ColumnElement[bool]:
+    named = sorted(kinds.names)
+    return JOBS.c.kind.not_in(named) if kinds.is_all_but else JOBS.c.kind.in_(named)
+
+
+def _put_back(job: Job, *, counts: bool) -> Job:
+    return replace(job.moved_to(JobState.QUEUED), message="", attempts=job.attempts - (not counts))
 
 
 def _get(connection: Connection, job_id: str) -> Job:

@@ -118,6 +118,23 @@ def open_database(path: Path, migrations: Path = MIGRATIONS, revision: str = REV
     return Database(engine, path)
 
 
+def join_database(path: Path) -> Database:
+    """Open the database of a workspace whose server has checked and migrated it already: quick, for its workers.
+
+    Raises StorageFailed where it is of another revision.
+    """
+    engine = _engine(path)
+    try:
+        with translated(path):
+            found = revision_of(engine)
+        if found != REVISION:
+            raise StorageFailed(f"the database is of revision {found}, not {REVISION}", source=str(path))
+    except AnnotateError:
+        engine.dispose()
+        raise
+    return Database(engine, path)
+
+
 def revision_of(engine: Engine) -> str | None:
     """Return the revision of a database's schema; None for an empty database."""
     with engine.connect() as connection:

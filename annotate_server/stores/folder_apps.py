@@ -4,13 +4,16 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from enum import StrEnum
 from pathlib import Path
-from typing import NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
-from annotate_server.domain.errors import AnnotateError, InvalidApp, UnknownModel
+from annotate_server.domain.errors import AnnotateError, InvalidApp, InvalidRequest, UnknownModel
 from annotate_server.domain.labelmap import ANATOMICAL_STRUCTURE, CodedConcept, Segment, check_segments
 from annotate_server.domain.model import App, Locator, ModelCard, WeightFile
 from annotate_server.domain.prompt import PromptKind
+from annotate_server.domain.recipe import Recipe
 from annotate_server.domain.volume import Modality
 
 Value = TypeVar("Value")
@@ -54,7 +57,12 @@ def read_app(folder: Path) -> App:
         table = tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidApp(f"it is not TOML: {error}", source=_label(folder)) from error
-    return _Reader(table, _label(folder)).app(folder, hashlib.sha256(content).hexdigest())
+    return app_of(table, folder.name, folder, hashlib.sha256(content).hexdigest())
+
+
+def app_of(table: Mapping[str, object], name: str, folder: Path, digest: str) -> App:
+    """Return the app that a table of the form of `app.toml` describes; raises InvalidApp that names what is wrong."""
+    return _Reader(table, _label(folder)).app(name, folder, digest)
 
 
 def _label(folder: Path) -> str:
@@ -63,7 +71,7 @@ def _label(folder: Path) -> str:
 
 _TOP = {
     *("title", "purpose", "not_for", "backend", "modalities", "body_part", "licence", "attribution", "drafts"),
-    *("trainable", "prompts", "min_slices", "figures", "segments", "weights", "locator", "parameters"),
+    *("trainable", "prompts", "min_slices", "figures", "segments", "weights", "locator", "parameters", "recipe"),
 }
 
 
@@ -74,17 +82,18 @@ class _Reader:
         self._table = table
         self._label = label
 
-    def app(self, folder: Path, digest: str) -> App:
+    def app(self, name: str, folder: Path, digest: str) -> App:
         if unknown := set(self._table) - _TOP:
             self._refuse(f"it has the unknown keys {', '.join(sorted(unknown))}")
         return App(
-            name=folder.name,
+            name=name,
             folder=folder,
             backend=self._get("backend", str),
             card=self._card(),
             weights=tuple(self._weight(entry) for entry in self._tables("weights")),
             parameters=cast("Mapping[str, object]", self._get("parameters", dict, {})),
             digest=digest,
+            recipe=self._recipe(),
         )
 
     def _card(self) -> ModelCard:
@@ -149,6 +158,36 @@ class _Reader:
             margin_mm=float(entry._get("margin_mm", (int, float))),
             min_volume_ml=float(entry._get("min_volume_ml", (int, float), 0.0)),
         )
+
+    def _recipe(self) -> Recipe | None:
+        if "recipe" not in self._table:
+            return None
+        entry = _Reader(cast("Mapping[str, object]", self._get("recipe", dict)), f"{self._label} [recipe]")
+        if unknown := set(entry._table) - {field.name for field in fields(Recipe)}:
+            entry._refuse(f"it has the unknown keys {', '.join(sorted(unknown))}")
+        try:
+            return Recipe(**{key: entry._recipe_value(key) for key in entry._table})
+        except (InvalidRequest, ValueError) as error:
+            entry._refuse(str(error))
+
+    def _recipe_value(self, key: str) -> Any:
+        """Return a value of a recipe in the type of its default."""
+        if key == "patch":
+            return self._numbers(key, 3)
+        if key == "mirror_axes":
+            axes = self._get(key, list)
+            if not all(axis in (0, 1, 2) for axis in axes):
+                self._refuse(f"{key!r} must be axes: 0, 1 or 2")
+            return tuple(axes)
+        if key == "sweep":
+            shares = self._get(key, list)
+            if not all(isinstance(share, int | float) for share in shares):
+                self._refuse(f"{key!r} must be a list of numbers")
+            return tuple(float(share) for share in shares)
+        usual = getattr(Recipe(), key)
+        if isinstance(usual, StrEnum):
+            return type(usual)(self._get(key, str))
+        return float(self._get(key, (int, float))) if isinstance(usual, float) else self._get(key, int)
 
     def _concept(self, key: str) -> CodedConcept | None:
         if key not in self._table:

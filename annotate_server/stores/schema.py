@@ -4,9 +4,21 @@ What is true of the data is said here where SQLite can hold it: one open session
 the audit trail that nothing changes (triggers, in the migration).
 """
 
-from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, text
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    text,
+)
 
-REVISION = "0001"
+REVISION = "0003"
 """The newest revision of the migrations: what this code reads and writes."""
 
 METADATA = MetaData()
@@ -56,6 +68,8 @@ PROJECTS = Table(
     _text("apps"),
     _text("modalities"),
     _text("review"),
+    Column("send_labels_back", Boolean, nullable=False, server_default=text("0")),
+    Column("strategy", String, nullable=False, server_default=text("'foreground'")),
 )
 PUT_ASIDE = Table(
     "put_aside",
@@ -138,6 +152,7 @@ LABELS = Table(
     _text("reviewer", optional=True),
     _text("comment"),
     _text("reviewed_at", optional=True),
+    Column("is_partial", Boolean, nullable=False, server_default=text("0")),
     Index("label_of_case", "project_id", "case_id", "number"),
 )
 LAYERS = Table(
@@ -158,6 +173,17 @@ REVIEWS = Table(
     _text("comment"),
     _text("at", optional=True),
 )
+SENDINGS = Table(
+    "label_sending",
+    METADATA,
+    Column("label_id", String, ForeignKey("label.id"), primary_key=True),
+    _text("state"),
+    Column("attempts", Integer, nullable=False),
+    _text("next_at"),
+    _text("reason"),
+    _text("sent_at", optional=True),
+    Index("sending_by_state", "state", "next_at"),
+)
 PREDICTIONS = Table(
     "prediction",
     METADATA,
@@ -172,6 +198,94 @@ PREDICTIONS = Table(
     _text("made_at"),
     _text("notes"),
     Index("prediction_of_case", "case_id", "model", "number"),
+)
+MODELS = Table(
+    "learned_model",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("project_id", String, ForeignKey("project.id"), nullable=False),
+    _text("origin", optional=True),
+    Column("every_labels", Integer, nullable=False),
+    Column("is_nightly", Boolean, nullable=False),
+    _text("description", optional=True),
+    _text("made_at"),
+)
+VERSIONS = Table(
+    "model_version",
+    METADATA,
+    _number(),
+    Column("model", String, ForeignKey("learned_model.name"), nullable=False),
+    _text("id"),
+    _text("description"),
+    _text("parent", optional=True),
+    _text("training_set", optional=True),
+    _text("recipe", optional=True),
+    _text("job_id", optional=True),
+    Column("seconds", Float, nullable=False),
+    _text("made_at"),
+    Index("version_of_model", "model", "id", unique=True),
+)
+VERSION_WEIGHTS = Table(
+    "version_weight",
+    METADATA,
+    Column("version", Integer, ForeignKey("model_version.number"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    _text("name"),
+    _text("blob"),
+    Column("size_bytes", Integer, nullable=False),
+)
+PROMOTIONS = Table(
+    "promotion",
+    METADATA,
+    _number(),
+    Column("model", String, ForeignKey("learned_model.name"), nullable=False),
+    _text("version"),
+    _text("kind"),
+    _text("person"),
+    _text("reason"),
+    _text("previous", optional=True),
+    _text("evidence", optional=True),
+    Column("is_provisional", Boolean, nullable=False),
+    _text("at"),
+    ForeignKeyConstraint(["model", "version"], ["model_version.model", "model_version.id"]),
+    Index("promotion_of_model", "model", "number"),
+)
+PATIENT_PARTS = Table(
+    "patient_part",
+    METADATA,
+    Column("project_id", String, ForeignKey("project.id"), primary_key=True),
+    Column("patient", String, primary_key=True),
+    _text("part"),
+    _text("drawn_at"),
+)
+PART_KEYS = Table(
+    "part_key",
+    METADATA,
+    Column("project_id", String, ForeignKey("project.id"), primary_key=True),
+    _text("key"),
+)
+WORKS = Table(
+    "label_work",
+    METADATA,
+    _number(),
+    Column("label_id", String, ForeignKey("label.id"), nullable=False),
+    Column("project_id", String, ForeignKey("project.id"), nullable=False),
+    _text("model"),
+    _text("version"),
+    Column("is_champions", Boolean, nullable=False),
+    Column("is_shown", Boolean, nullable=False),
+    Column("active_s", Float, nullable=False),
+    _text("prompts"),
+    Column("edits", Integer, nullable=False),
+    _text("helpers"),
+    Column("is_untouched", Boolean, nullable=False),
+    Column("dice", Float, nullable=True),
+    Column("relative_apl", Float, nullable=True),
+    Column("apl_mm", Float, nullable=True),
+    _text("segments"),
+    _text("made_at"),
+    Index("work_of_label", "label_id", "model", "version", unique=True),
+    Index("work_of_project", "project_id", "made_at"),
 )
 USERS = Table(
     "user",

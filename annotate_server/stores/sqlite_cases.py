@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import RowMapping, bindparam, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from annotate_server.domain.case import Case, PatientKey
+from annotate_server.domain.case import Case, PatientKey, case_id_of_voxels
 from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.errors import NotFound
 from annotate_server.domain.person import Person
@@ -89,6 +89,9 @@ class SqliteCases:
             (func.coalesce(CASES.c.modality, CASES.c.declared), chosen.modality),
         )
         conditions = [column == value for column, value in of if value is not None]
+        if chosen.digest is not None:
+            known = func.json_extract(CASES.c.facts, "$[0]") == chosen.digest
+            conditions.append(or_(known, CASES.c.id == case_id_of_voxels(chosen.digest)))
         query = select(CASES).where(*conditions).order_by(CASES.c.added_at, CASES.c.sort_key)
         with self._database.reading() as connection:
             total = connection.execute(select(func.count()).select_from(CASES).where(*conditions)).scalar_one()

@@ -9,8 +9,9 @@ from annotate_server.domain.annotation import Label, LabelState, Session, Sessio
 from annotate_server.domain.errors import NotFound, StaleRevision, StateError
 from annotate_server.domain.person import Person
 from annotate_server.stores.database import Database
-from annotate_server.stores.schema import LABELS, LAYERS, REVIEWS
+from annotate_server.stores.schema import LABELS, LAYERS, REVIEWS, SENDINGS
 from annotate_server.stores.sqlite_audit import Act, write_audit
+from annotate_server.stores.sqlite_sendings import SENDING_COLUMNS, await_sending, sending_of
 from annotate_server.stores.sqlite_sessions import close_session, must_be_open
 from annotate_server.stores.sqlite_values import layer_columns, layer_of, optional_time_text, time_of
 
@@ -53,6 +54,7 @@ class SqliteLabels:
                     for position, layer in enumerate(label.layers)
                 ]
                 connection.execute(insert(LAYERS), layers)
+            await_sending(connection, label)
             write_audit(connection, person, Act("label-accepted", label.id, _lineage(label)))
         self._changes += 1
 
@@ -97,13 +99,15 @@ class SqliteLabels:
             verdict = {"verdict": label.state.value, "reviewer": label.reviewer, "comment": label.comment}
             at = optional_time_text(label.reviewed_at)
             connection.execute(insert(REVIEWS), {"label_id": label.id, **verdict, "at": at})
+            await_sending(connection, label)
             write_audit(connection, person, Act(f"label-{label.state}", label.id, verdict))
         self._changes += 1
 
 
 def _labels() -> Select[Any]:
     joined = LABELS.outerjoin(REVIEWS, REVIEWS.c.label_id == LABELS.c.id)
-    return select(LABELS, *_VERDICT).select_from(joined).order_by(LABELS.c.number)
+    joined = joined.outerjoin(SENDINGS, SENDINGS.c.label_id == LABELS.c.id)
+    return select(LABELS, *_VERDICT, *SENDING_COLUMNS).select_from(joined).order_by(LABELS.c.number)
 
 
 def _get(connection: Connection, label_id: str) -> Label:
@@ -133,6 +137,7 @@ def _lineage(label: Label) -> Mapping[str, object]:
         "model_version": label.model_version,
         "session": label.session_id,
         "state": label.state,
+        "is_partial": label.is_partial,
     }
 
 
@@ -153,6 +158,7 @@ def _row(label: Label) -> Mapping[str, Any]:
         "reviewer": label.reviewer,
         "comment": label.comment,
         "reviewed_at": optional_time_text(label.reviewed_at),
+        "is_partial": label.is_partial,
     }
 
 
@@ -175,4 +181,6 @@ def _label(row: RowMapping, layers: list[RowMapping]) -> Label:
         reviewer=row["second"] if is_reviewed else row["reviewer"],
         comment=row["remark"] if is_reviewed else row["comment"],
         reviewed_at=time_of(row["verdict_at"] if is_reviewed else row["reviewed_at"]),
+        sending=sending_of(row),
+        is_partial=row["is_partial"],
     )

@@ -62,6 +62,12 @@ class SqlitePredictions:
             row = connection.execute(query.order_by(PREDICTIONS.c.number.desc()).limit(1)).mappings().first()
         return None if row is None else _prediction(row)
 
+    def of_case(self, case_id: str) -> tuple[StoredPrediction, ...]:
+        """Return every prediction for a case, oldest first."""
+        query = select(PREDICTIONS).where(PREDICTIONS.c.case_id == case_id).order_by(PREDICTIONS.c.number)
+        with self._database.reading() as connection:
+            return tuple(_prediction(row) for row in connection.execute(query).mappings())
+
     def newest_of_all(self) -> tuple[StoredPrediction, ...]:
         """Return the newest prediction of every case that has one."""
         newest = select(func.max(PREDICTIONS.c.number)).group_by(PREDICTIONS.c.case_id)

@@ -140,6 +140,8 @@ def _row(project: Project) -> Mapping[str, Any]:
         "apps": json_text(project.apps),
         "modalities": json_text(project.modalities),
         "review": project.review.value,
+        "send_labels_back": project.send_labels_back,
+        "strategy": project.strategy,
     }
 
 
@@ -151,6 +153,8 @@ def _project(row: RowMapping) -> Project:
         apps=tuple(json.loads(row["apps"])),
         modalities=tuple(Modality(value) for value in json.loads(row["modalities"])),
         review=ReviewPolicy(row["review"]),
+        send_labels_back=row["send_labels_back"],
+        strategy=row["strategy"],
     )
 
 

@@ -9,7 +9,17 @@ from annotate_server.domain.errors import StorageFailed
 from annotate_server.domain.ports import Control
 from annotate_server.stores.blobs import BlobFolder
 from annotate_server.stores.database import Database
-from annotate_server.stores.schema import EVENTS, LAYERS, PREDICTIONS, SESSIONS, SNAPSHOTS
+from annotate_server.stores.schema import (
+    EVENTS,
+    LAYERS,
+    MODELS,
+    PREDICTIONS,
+    PROMOTIONS,
+    SESSIONS,
+    SNAPSHOTS,
+    VERSION_WEIGHTS,
+    VERSIONS,
+)
 from annotate_server.stores.sqlite_audit import audit_faults
 
 _NAMING: Mapping[str, Column[str]] = {
@@ -18,6 +28,11 @@ _NAMING: Mapping[str, Column[str]] = {
     "start of a session": SESSIONS.c.start_blob,
     "event": EVENTS.c.change,
     "snapshot": SNAPSHOTS.c.blob,
+    "model that began from nothing": MODELS.c.description,
+    "version of a model": VERSIONS.c.description,
+    "training set": VERSIONS.c.training_set,
+    "version's weights": VERSION_WEIGHTS.c.blob,
+    "decision of a gate": PROMOTIONS.c.evidence,
 }
 _NOBODY_ASKED = Control()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from annotate_server.domain.case import StoredVolume
-from annotate_server.domain.errors import AnnotateError, BackendUnavailable, UnknownModel, WeightsMissing
+from annotate_server.domain.errors import AnnotateError, BackendUnavailable, NotFound, UnknownModel, WeightsMissing
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.labelmap import Segment
 from annotate_server.domain.model import App, ModelCard, ModelVersion, Prediction, Situation, WeightFile
@@ -100,6 +100,8 @@ class InMemoryRegistry:
 
     apps: Mapping[str, App]
     installed: set[str] = field(default_factory=set)
+    changes: int = 0
+    learned: set[str] = field(default_factory=set)
 
     def names(self) -> tuple[str, ...]:
         """Return the names, sorted."""
@@ -121,6 +123,21 @@ class InMemoryRegistry:
         if self.missing(app):
             raise WeightsMissing("its weights are not installed", source=name)
         return ModelVersion(app, {weight.name: Path(weight.name) for weight in app.weights})
+
+    def is_learned(self, name: str) -> bool:
+        """Say whether a test calls the model a learned one."""
+        return name in self.learned
+
+    def version(self, name: str, version_id: str) -> ModelVersion:
+        """Return the only version that there is."""
+        champion = self.champion(name)
+        if champion.id != version_id:
+            raise NotFound(f"{name} has no version {version_id}")
+        return champion
+
+    def original(self, name: str) -> ModelVersion:
+        """Return the only version that there is."""
+        return self.champion(name)
 
 
 @dataclass

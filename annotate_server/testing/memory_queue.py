@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from annotate_server.domain.errors import NotFound, Problem, StateError
-from annotate_server.domain.job import Job, JobState, Priority
+from annotate_server.domain.job import EVERY_KIND, Again, Job, JobKinds, JobState, Priority, begun_twice
 
 
 @dataclass
@@ -41,10 +41,10 @@ class InMemoryJobQueue:
                 return other
         return None
 
-    def claim(self) -> Job | None:
+    def claim(self, kinds: JobKinds = EVERY_KIND) -> Job | None:
         """Return the next job as running."""
         with self._turn:
-            queued = [job for job in self.jobs.values() if job.state is JobState.QUEUED]
+            queued = [job for job in self.jobs.values() if job.state is JobState.QUEUED and job.kind in kinds]
             if not queued:
                 return None
             first = min(queued, key=lambda job: (-job.priority, self._served.get(job.person, 0)))
@@ -71,17 +71,23 @@ class InMemoryJobQueue:
         """Put a running job back into the queue."""
         return self._change(job_id, lambda job: _put_back(job, counts=counts))
 
-    def has_waiting(self, priority: Priority) -> bool:
+    def has_waiting(self, priority: Priority, kinds: JobKinds = EVERY_KIND) -> bool:
         """Say whether a job of at least this priority is queued."""
-        return any(job.state is JobState.QUEUED and job.priority >= priority for job in tuple(self.jobs.values()))
+        queued = [job for job in tuple(self.jobs.values()) if job.state is JobState.QUEUED and job.kind in kinds]
+        return any(job.priority >= priority for job in queued)
 
-    def recover(self, problem: Problem, most_attempts: int = 2) -> None:
+    def recover(
+        self, problem: Problem, again: Callable[[Job], Again] = begun_twice, kinds: JobKinds = EVERY_KIND
+    ) -> None:
         """Put running jobs back, or let them fail."""
         for job in self.all(JobState.RUNNING):
-            if job.attempts >= most_attempts:
+            if job.kind not in kinds:
+                continue
+            wanted = again(job)
+            if wanted is Again.NO:
                 self.fail(job.id, problem)
             else:
-                self.put_back(job.id)
+                self.put_back(job.id, counts=wanted is Again.COUNTED)
 
     def _change(self, job_id: str, change: Callable[[Job], Job]) -> Job:
         with self._turn:

@@ -4,13 +4,21 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from annotate_server.domain.annotation import InteractionKind, Label, LabelState, Session, SessionState
 from annotate_server.domain.compute import Answered, Compute, HelpOrder, PromptOrder
-from annotate_server.domain.errors import InvalidPrompt, InvalidRequest, LockedSegment, RevisionRequired, StateError
+from annotate_server.domain.errors import (
+    InvalidLabelmap,
+    InvalidPrompt,
+    InvalidRequest,
+    LockedSegment,
+    RevisionRequired,
+    StateError,
+)
 from annotate_server.domain.geometry import NOWHERE, Box
 from annotate_server.domain.helper import HelperKind, HelperOrder
 from annotate_server.domain.labelmap import LabelVoxels, Segment, check_segments
@@ -19,9 +27,10 @@ from annotate_server.domain.project import ReviewPolicy
 from annotate_server.domain.prompt import Prompt, PromptKind
 from annotate_server.domain.stored import StoredLayer
 from annotate_server.imaging.frame import Frame
-from annotate_server.imaging.seg_nrrd_writing import segment_boxes
+from annotate_server.imaging.seg_nrrd_writing import segment_boxes, write_seg_nrrd
 from annotate_server.workflows.beginning import Opening, begin_session, volume_of
 from annotate_server.workflows.desk import Desk
+from annotate_server.workflows.drafted import drafted_by
 from annotate_server.workflows.journal import Entry, Journal, new_event
 from annotate_server.workflows.layers import keep_layer, read_layer
 from annotate_server.workflows.merging import after_combination, after_draft, after_prompt, check_edit, matched
@@ -29,6 +38,8 @@ from annotate_server.workflows.reception import Reception, must_own
 from annotate_server.workflows.records import Records
 
 _PLANES_AT_ONCE = 16
+REVISION_WORD = "annotate_revision"
+"""What the header of a draft's file calls the revision that is in it."""
 
 
 @dataclass
@@ -94,6 +105,12 @@ class Annotator:
             if since is not None and since > desk.session.revision:
                 raise InvalidRequest(f"the draft is at revision {desk.session.revision}, not yet at {since}")
             return desk.frame_since(since)
+
+    def write(self, session_id: str, person: Person, path: Path) -> Session:
+        """Write the whole draft with its segments as `.seg.nrrd`, and return the session as it is in there."""
+        with self._at(session_id, person) as desk:
+            write_seg_nrrd((desk.labelmap(),), path, {REVISION_WORD: str(desk.session.revision)})
+            return desk.session
 
     # Change
 
@@ -218,10 +235,18 @@ class Annotator:
 
     # Finish
 
-    def submit(self, session_id: str, person: Person, if_match: int | None = None) -> Label:
-        """Make the draft a label, for ever, and end the session."""
+    def submit(
+        self, session_id: str, person: Person, if_match: int | None = None, *, is_partial: bool | None = None
+    ) -> Label:
+        """Make the draft a label, for ever, and end the session.
+
+        `is_partial` says that only the slices in which something is drawn were looked at; where it is None the label is
+        as partial as the one that it corrects. Raises InvalidLabelmap for a partial one in which nothing is drawn.
+        """
         with self._at(session_id, person, if_match) as desk:
             session = self.reception.with_lease(desk.session)
+            if is_partial and not desk.voxels.any():
+                raise InvalidLabelmap("nothing is drawn: a partial label speaks only about what is")
             project = self.records.projects.get(session.project_id)
             label = Label(
                 id=uuid.uuid4().hex,
@@ -230,17 +255,21 @@ class Annotator:
                 author=person.name,
                 layers=self._layers(session, keep_layer(self.records.blobs, desk.labelmap())),
                 parent=session.parent,
-                model_version=_drafted_by(session),
+                model_version=drafted_by(session),
                 session_id=session.id,
                 events=session.applied,
                 active_s=round(session.active_s, 1),
                 is_author_verified=person.verified,
                 made_at=self.reception.clock(),
                 state=LabelState.APPROVED if project.review is ReviewPolicy.NONE else LabelState.SUBMITTED,
+                is_partial=self._was_partial(session) if is_partial is None else is_partial,
             )
             self.records.labels.accept(label, session.ended(SessionState.SUBMITTED), person)
             self.reception.clear(session_id)
             return label
+
+    def _was_partial(self, session: Session) -> bool:
+        return session.parent is not None and self.records.labels.get(session.parent).is_partial
 
     def _layers(self, session: Session, layer: StoredLayer) -> tuple[StoredLayer, ...]:
         """Return the layers of the label: those of its parent, with the one that was corrected in its place."""
@@ -299,9 +328,3 @@ def _unlocked(session: Session, index: int) -> Segment:
     if index in session.locked:
         raise LockedSegment(f"{segment.name} is locked", remedy="Unlock it first.")
     return segment
-
-
-def _drafted_by(session: Session) -> str | None:
-    """Return the version of the last whole draft in force, else of what the session began with."""
-    drafts = [i.model_version for i in session.interactions[: session.applied] if i.kind is InteractionKind.MODEL]
-    return drafts[-1] if drafts else session.model_version

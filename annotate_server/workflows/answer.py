@@ -138,13 +138,15 @@ class Answerer:
 
     def draft(self, order: DraftOrder, control: Control) -> Drafted:
         """Draft a whole volume and put the labelmap into the store; raises what `Predictor.draft` raises."""
-        version, _ = self.predictor.load(order.model)
+        version, _ = self.predictor.load(order.model, order.version)
         read = self.volumes.get(order.volume)
         volume = suited(read, version.app.card, order.volume.modality)
-        result = self.predictor.draft(order.model, {str(volume.modality or "volume"): volume}, control)
+        volumes = {str(volume.modality or "volume"): volume}
+        result = self.predictor.draft(order.model, volumes, control, version.id if order.version else None)
+        version = result.version
         control.check()
         control.report(1.0, "Storing the draft")
-        layer = keep_layer(self.blobs, result.labelmap)
+        layer = keep_layer(self.blobs, result.labelmap, result.unsure)
         return Drafted(version.model, version.id, layer, facts_of(read), result.notes)
 
 

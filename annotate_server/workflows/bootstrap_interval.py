@@ -49,6 +49,13 @@ class Bootstrap:
         everything = np.ones((1, len(values)))
         return _interval(_means(everything, values), _means(self._weights, values))
 
+    def difference(self, values: NDArray[np.float64], is_later: NDArray[np.bool_]) -> Interval:
+        """Return the mean of later values (n,) less that of earlier ones, and its interval; both are drawn together."""
+        later, earlier = np.where(is_later, values, np.nan), np.where(is_later, np.nan, values)
+        everything = np.ones((1, len(values)))
+        whole = _means(everything, later[:, None]) - _means(everything, earlier[:, None])
+        return _interval(whole, _means(self._weights, later[:, None]) - _means(self._weights, earlier[:, None]))
+
     def ratio(self, numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Interval:
         """Return the ratio of two sums over values (n,) and its interval; NaN where the denominator is 0."""
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from annotate_server.domain.case import Case, Format
+from annotate_server.domain.case import Case, Format, StoredVolume
 from annotate_server.domain.dicom_uids import is_uid, series_uid, slice_uid, study_uid
 from annotate_server.domain.errors import AnnotateError
 from annotate_server.domain.store_ports import CaseStore
 from annotate_server.domain.stored import KnownCase
-from annotate_server.imaging.dicom_instances import Look
+from annotate_server.imaging.dicom_instances import Look, PartSlices
 from annotate_server.imaging.made_series import head_of
 from annotate_server.workflows.dicom_file_series import Descriptions, DicomParser, file_series, files_tag
 from annotate_server.workflows.dicom_payload import Payload
@@ -84,25 +84,37 @@ class ServedSeries(Protocol):
 
 @dataclass(frozen=True)
 class ShownSlice:
-    """Slice k of a case: the frame (from 1, as DICOMweb counts) of an instance."""
+    """Slice k of a case: the frame (from 1, as DICOMweb counts) of an instance.
+
+    `shift_ji` says how far, in voxels, its first voxel lies from that of the case's grid: not 0 for a tilted gantry.
+    """
 
     sop_instance_uid: str
     frame: int
     k: int
+    shift_ji: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class ShownAs:
-    """How a viewer finds a case; no slices where the case's grid is not that of its images (a tilted gantry)."""
+    """How a viewer finds a case."""
 
     study_uid: str
     series_uid: str
     slices: tuple[ShownSlice, ...] = ()
 
 
+def _nothing_elsewhere(stored: StoredVolume) -> PartSlices | None:
+    """Return that the files of a volume are here."""
+    return None
+
+
 @dataclass
 class DicomServing:
-    """Studies, series and instances by their identifiers; thread-safe."""
+    """Studies, series and instances by their identifiers; thread-safe.
+
+    `slices_elsewhere` knows the slices of volumes whose files need not be here.
+    """
 
     cases: CaseStore
     shelf: Shelf
@@ -110,6 +122,7 @@ class DicomServing:
     parser: DicomParser
     descriptions: Descriptions
     clock: Callable[[], float] = time.monotonic
+    slices_elsewhere: Callable[[StoredVolume], PartSlices | None] = _nothing_elsewhere
     _open: OrderedDict[tuple[str, str], tuple[float, ServedSeries]] = field(default_factory=OrderedDict, init=False)
     _heads: dict[str, str] = field(default_factory=dict, init=False)
     _turn: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -150,16 +163,18 @@ class DicomServing:
         if case.reference.format is not Format.DICOM:
             count = known.facts.geometry.shape[0] if known.facts is not None else 0
             return ShownAs(*uids, tuple(ShownSlice(slice_uid(case, k), 1, k) for k in range(count)))
-        key = f"slices {case.reference.part} {files_tag(case.reference.files)}"
+        key = f"slices 2 {case.reference.part} {files_tag(case.reference.files)}"
         kept = self.descriptions.get(key)
         if kept is not None:
-            slices = json.loads(kept)
+            slices, shifts = json.loads(kept)
         else:
-            slices = self.parser.slices(case.reference).slices
-            self.descriptions.put(key, json.dumps(slices).encode())
+            found = self.slices_elsewhere(case.reference) or self.parser.slices(case.reference)
+            slices, shifts = found.slices, found.shifts or [(0.0, 0.0)] * len(found.slices)
+            self.descriptions.put(key, json.dumps([slices, shifts]).encode())
         if not all(is_uid(uid) for uid, _ in slices):
             return ShownAs(*uids)
-        return ShownAs(*uids, tuple(ShownSlice(uid, frame + 1, k) for k, (uid, frame) in enumerate(slices)))
+        placed = enumerate(zip(slices, shifts, strict=True))
+        return ShownAs(*uids, tuple(ShownSlice(uid, frame + 1, k, (j, i)) for k, ((uid, frame), (j, i)) in placed))
 
     def heads(self, every: Iterable[ShelvedSeries]) -> Iterator[tuple[ShelvedSeries, Json]]:
         """Yield for each series what is known of it without opening it, the number of its instances included."""

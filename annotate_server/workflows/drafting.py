@@ -12,7 +12,7 @@ from annotate_server.domain.errors import AnnotateError, NotFound, NotMadeFor
 from annotate_server.domain.job import Job, JobKind, Priority
 from annotate_server.domain.person import Person, Role
 from annotate_server.domain.ports import ModelRegistry
-from annotate_server.domain.project import CaseStatus
+from annotate_server.domain.project import CaseStatus, WorkItem
 from annotate_server.domain.store_ports import JobQueue
 from annotate_server.domain.stored import StoredPrediction
 from annotate_server.workflows.annotate import Annotator
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Drafting:
     """Orders drafts and keeps what they give; a draft's order holds `case`, `model` and, for who waits, `session`.
 
-    `ordered` are told of every new job.
+    `ordered` are told of every new job. `suggested` gives the worklist of a project in the order of its strategy.
     """
 
     records: Records
@@ -36,6 +36,7 @@ class Drafting:
     annotator: Annotator
     ordered: list[Callable[[Job], None]] = field(default_factory=list)
     clock: Clock = now
+    suggested: Callable[[str], tuple[WorkItem, ...]] | None = None
 
     def order(
         self,
@@ -78,10 +79,11 @@ class Drafting:
         drafters = [name for name in project.apps if self._drafts(name)]
         if not drafters:
             return None
-        for item in ranked(self.records.projects.items(project.id, self.clock())):
+        suggested = self.suggested or (lambda one: ranked(self.records.projects.items(one, self.clock())))
+        for item in suggested(project.id):
             if item.status is not CaseStatus.OPEN or item.case_id == session.case_id:
                 continue
-            if item.predicted_by is not None:
+            if item.predicted_by is not None and not self._is_by_former(item.case_id, project.apps):
                 return None
             try:
                 return self.order(item.case_id, drafters[0], _person_of(session), priority=Priority.AHEAD)
@@ -123,6 +125,13 @@ class Drafting:
         except AnnotateError as error:
             return {"not_applied": str(error)}
         return {"revision": str(frame.revision)}
+
+    def _is_by_former(self, case_id: str, apps: tuple[str, ...]) -> bool:
+        """Say whether what is drafted of a case is by a version of a model that has learned more since."""
+        newest = self.records.predictions.newest(case_id, apps)
+        if newest is None or not self.registry.is_learned(newest.model):
+            return False
+        return self.registry.champion(newest.model).id != newest.version
 
     def _drafts(self, name: str) -> bool:
         try:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from annotate_server.domain.archive import ArchivedFiles
 from annotate_server.domain.case import Case, Format, StoredVolume, case_id
 from annotate_server.domain.compute import Compute, VolumePlace
 from annotate_server.domain.errors import (
@@ -36,26 +37,47 @@ class Census:
     cases: dict[str, Case] = field(default_factory=dict)
     refused: dict[str, Problem] = field(default_factory=dict)
     facts: dict[str, VolumeFacts] = field(default_factory=dict)
+    unusable: list["Refused"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Something among the studies that can be no case, and why; `reason` names no file."""
+
+    stored: StoredVolume
+    kind: str
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Return what people may know it by: no folder of DICOM files, whose names are often those of patients."""
+        if self.stored.format is Format.DICOM:
+            return self.stored.description or "A DICOM series"
+        return self.stored.key
 
 
 @dataclass
 class Ingest:
-    """Takes volumes in. `open_source` gives what lies below a folder.
+    """Takes volumes in. `open_source` gives what lies below a folder; `refused` is what the newest scan could not use.
 
-    `taken` are told of the cases of every scan, whole, and of every upload (True).
+    `taken` are told of the cases of every scan, whole, and of every upload (True). Files of volumes in `archived` need
+    not be here.
     """
 
     cases: CaseStore
     identities: Identities
     compute: Compute
     open_source: OpenSource
+    archived: ArchivedFiles | None = None
     taken: list[Callable[[Iterable[Case], bool], None]] = field(default_factory=list)
+    refused: tuple[Refused, ...] = field(default=(), init=False)
 
     def scan(self, folder: Path) -> Census:
         """Bring the cases up to date with what lies below a folder; those that are gone are marked as missing."""
         census = self._census(folder)
         self._keep(census, is_uploaded=False)
         self.cases.keep_only(census.cases)
+        self.refused = tuple(census.unusable)
         log.info("%d cases, %d not usable", len(census.cases), len(census.refused), extra={"action": "scan"})
         return census
 
@@ -88,7 +110,9 @@ class Ingest:
             known = self.cases.get(case.id)
         except NotFound:
             return False
-        are_there = not known.is_missing and all(path.exists() for path in known.case.reference.files)
+        there = known.case.reference
+        is_elsewhere = self.archived is not None and self.archived.has(there)
+        are_there = not known.is_missing and (is_elsewhere or all(path.exists() for path in there.files))
         if known.facts is None:
             return are_there and not known.is_uploaded
         stored = case.reference
@@ -110,6 +134,7 @@ class Ingest:
                     raise
                 except AnnotateError as error:
                     census.refused[stored.key] = error.problem()
+                    census.unusable.append(Refused(stored, error.type, _reason(stored, error)))
         return census
 
     def _take(self, stored: StoredVolume, census: Census) -> None:
@@ -142,3 +167,9 @@ class Ingest:
                 self.cases.learn(identity, facts)
         for tell in self.taken:
             tell(census.cases.values(), is_uploaded)
+
+
+def _reason(stored: StoredVolume, error: AnnotateError) -> str:
+    """Return why something cannot be used, and what to do, without the name of a file."""
+    detail = error.detail.removeprefix(f"{stored.key}: ")
+    return str(AnnotateError(detail, remedy=error.remedy))

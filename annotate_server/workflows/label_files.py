@@ -2,21 +2,23 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from annotate_server.domain.annotation import Label, LabelState
+from annotate_server.domain.archive import ArchivedFiles
 from annotate_server.domain.case import Format, StoredVolume
 from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.compute import Compute
+from annotate_server.domain.dicom_uids import segmentation_uids
 from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Labelmap
 from annotate_server.domain.person import Person
 from annotate_server.domain.project import ReviewPolicy
-from annotate_server.domain.stored import StoredLayer
+from annotate_server.domain.stored import StoredLayer, StoredPrediction
 from annotate_server.imaging.labelmap_orders import (
     PLAIN,
     Algorithm,
@@ -45,13 +47,17 @@ class LabelParser(Protocol):
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """Gives labels and predictions as files, and takes files in as labels; `scratch` is a folder for them meanwhile."""
+    """Gives labels and predictions as files, and takes files in as labels; `scratch` is a folder for them meanwhile.
+
+    One of them is always the same DICOM SEG instance. `archive` brings what a SEG refers to.
+    """
 
     records: Records
     compute: Compute
     parser: LabelParser
     scratch: Path
     clock: Clock = now
+    archive: ArchivedFiles | None = None
 
     @contextmanager
     def label_file(self, label_id: str, kind: LabelmapFormat) -> Iterator[Path]:
@@ -64,7 +70,7 @@ class LabelFiles:
         name, _, version = model.partition("@")
         drawn = AlgorithmKind.SEMIAUTOMATIC if model else AlgorithmKind.MANUAL
         algorithm = Algorithm(name or PLAIN.name, version or PLAIN.version, drawn)
-        with self._file(label.case_id, label.layers, kind, algorithm) as path:
+        with self._file(label, label.layers, kind, algorithm) as path:
             yield path
 
     @contextmanager
@@ -72,7 +78,7 @@ class LabelFiles:
         """Give a prediction as a file, which is gone after the block."""
         prediction = self.records.predictions.get(prediction_id)
         algorithm = Algorithm(prediction.model, prediction.version)
-        with self._file(prediction.case_id, (prediction.layer,), kind, algorithm) as path:
+        with self._file(prediction, (prediction.layer,), kind, algorithm) as path:
             yield path
 
     def import_label(self, project_id: str, case_id: str, path: Path, person: Person) -> Label:
@@ -100,7 +106,11 @@ class LabelFiles:
 
     @contextmanager
     def _file(
-        self, case_id: str, layers: tuple[StoredLayer, ...], kind: LabelmapFormat, algorithm: Algorithm
+        self,
+        what: Label | StoredPrediction,
+        layers: tuple[StoredLayer, ...],
+        kind: LabelmapFormat,
+        algorithm: Algorithm,
     ) -> Iterator[Path]:
         blobs = self.records.blobs
         if kind is LabelmapFormat.NRRD and len(layers) == 1:
@@ -108,10 +118,18 @@ class LabelFiles:
             return
         self.scratch.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.scratch) as folder:
-            path = Path(folder) / f"{case_id}{SUFFIX[kind]}"
+            path = Path(folder) / f"{what.case_id}{SUFFIX[kind]}"
             paths = tuple(blobs.path(layer.blob) for layer in layers)
-            self.parser.write_stored(StoredWriting(paths, layers, path, kind, self._source(case_id), algorithm))
+            source, uids = self._source(what.case_id), segmentation_uids(what.id)
+            with self._held(source, kind):
+                self.parser.write_stored(StoredWriting(paths, layers, path, kind, source, algorithm, uids))
             yield path
+
+    def _held(self, source: StoredVolume | None, kind: LabelmapFormat) -> AbstractContextManager[None]:
+        """Keep the files that a SEG refers to for a block."""
+        if self.archive is None or source is None or kind is not LabelmapFormat.DICOM_SEG:
+            return nullcontext()
+        return self.archive.held(source)
 
     def _source(self, case_id: str) -> StoredVolume | None:
         stored = self.records.cases.get(case_id).case.reference

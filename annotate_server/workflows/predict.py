@@ -13,24 +13,42 @@ from annotate_server.domain.model import App, Locator, ModelVersion, Prediction,
 from annotate_server.domain.ports import BackendCatalogue, Control, LoadedModel, ModelRegistry
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.components import parts_of
+from annotate_server.imaging.unsureness import unsure_by_slice
 from annotate_server.workflows.suitability import check_volume
 
 Voxels = NDArray[np.uint8] | NDArray[np.uint16]
+MOST_VERSIONS = 2
+"""Of one model: the champion, and the former one that a rollback or a shadow asks for."""
 
 
 @dataclass(frozen=True)
 class DraftResult:
-    """A whole draft: the labelmap on the reference volume's grid, who made it, and what a person should know."""
+    """A whole draft: the labelmap on the reference volume's grid, who made it, and what a person should know.
+
+    `unsure` is how unsure the model was in each slice, where it says so (`imaging.unsureness`).
+    """
 
     labelmap: Labelmap
     version: ModelVersion
     notes: tuple[str, ...] = ()
+    unsure: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A loaded model for crops and who finds its place."""
+
+    app: App
+    model: LoadedModel
+    locator: Locator
 
 
 class Predictor:
     """Keeps models loaded and asks them; to be used from one thread.
 
-    A model is loaded when it is first asked and stays until `close`.
+    A model is loaded when it is first asked. Before each prediction it is asked, cheaply, whether another version has
+    become its champion, by whatever process: that is loaded then, and the former one stays for the next that goes back
+    to it.
     """
 
     def __init__(self, registry: ModelRegistry, backends: BackendCatalogue, device: str = "cpu") -> None:
@@ -38,30 +56,49 @@ class Predictor:
         self._registry = registry
         self._backends = backends
         self._device = device
-        self._loaded: dict[str, tuple[ModelVersion, LoadedModel]] = {}
+        self._loaded: dict[str, list[tuple[ModelVersion, LoadedModel]]] = {}
+        """By name, the version that was asked last first."""
+        self._champions: dict[str, tuple[int, str]] = {}
+        """By name, the champion's id and the registry's number of changes when it was that."""
 
-    def load(self, name: str) -> tuple[ModelVersion, LoadedModel]:
-        """Return a model's champion, ready to answer."""
-        if name not in self._loaded:
-            version = self._registry.champion(name)
-            model = self._backends.get(version.app.backend).load(version, self._device)
-            self._loaded[name] = (version, model)
-        return self._loaded[name]
+    def load(self, name: str, version_id: str | None = None) -> tuple[ModelVersion, LoadedModel]:
+        """Return a model's champion, or the version of an id, ready to answer."""
+        wanted = version_id or self._champion(name)
+        kept = self._loaded.setdefault(name, [])
+        found = next((loaded for loaded in kept if loaded[0].id == wanted), None)
+        if found is None:
+            version = self._registry.version(name, wanted)
+            found = (version, self._backends.get(version.app.backend).load(version, self._device))
+        else:
+            kept.remove(found)
+        kept.insert(0, found)
+        while len(kept) > MOST_VERSIONS:
+            kept.pop()[1].close()
+        return found
 
-    def draft(self, name: str, volumes: Mapping[str, Volume], control: Control) -> DraftResult:
+    def _champion(self, name: str) -> str:
+        """Return the id of the version that serves now; the registry is asked anew only where something changed."""
+        changes = self._registry.changes
+        if name not in self._champions or self._champions[name][0] != changes:
+            self._champions[name] = (changes, self._registry.champion(name).id)
+        return self._champions[name][1]
+
+    def draft(
+        self, name: str, volumes: Mapping[str, Volume], control: Control, version_id: str | None = None
+    ) -> DraftResult:
         """Return a whole draft by the model `name` on the volumes by role, of which the first is the reference.
 
-        Raises NotMadeFor where the model is not made for the volume, and the errors of `ModelRegistry.champion` and
-        `Backend.load`.
+        Who begins it ends it: a version that becomes champion meanwhile drafts the next one. Raises NotMadeFor where
+        the model is not made for the volume, and the errors of `ModelRegistry.champion` and `Backend.load`.
         """
-        version, model = self.load(name)
+        version, model = self.load(name, version_id)
         reference = next(iter(volumes.values()))
         if not version.app.card.drafts:
             raise NotMadeFor(f"{name} answers prompts and drafts nothing by itself")
         check_volume(reference, version.app, name)
         locator = version.app.card.locator
         if locator is not None and max(reference.geometry.extent_mm) > locator.max_extent_mm:
-            predictions, notes = self._located(version.app, locator, volumes, control)
+            predictions, notes = self._located(_Asked(version.app, model, locator), volumes, control)
         else:
             predictions, notes = (model.predict(volumes, Situation(), control),), ()
         segments = version.app.card.segments or predictions[0].segments
@@ -69,26 +106,29 @@ class Predictor:
         for prediction in predictions:
             voxels = pasted(voxels, prediction)
         labelmap = Labelmap(voxels, reference.geometry, segments)
-        return DraftResult(labelmap, version, (*notes, *(note for p in predictions for note in p.notes)))
+        every_note = (*notes, *(note for p in predictions for note in p.notes))
+        return DraftResult(labelmap, version, every_note, unsure_by_slice(predictions, len(voxels)))
 
     def close(self) -> None:
         """Give back every loaded model."""
-        for _, model in self._loaded.values():
-            model.close()
+        for kept in self._loaded.values():
+            for _, model in kept:
+                model.close()
         self._loaded.clear()
+        self._champions.clear()
 
     def _located(
-        self, app: App, locator: Locator, volumes: Mapping[str, Volume], control: Control
+        self, asked: "_Asked", volumes: Mapping[str, Volume], control: Control
     ) -> tuple[tuple[Prediction, ...], tuple[str, ...]]:
         """Ask the card's locator where to look, and run the model in each place that it names."""
-        reference = next(iter(volumes.values()))
-        boxes = self._boxes(app, locator, volumes, _part(control, 0.0, 0.8))
+        reference, locator = next(iter(volumes.values())), asked.locator
+        boxes = self._boxes(asked.app, locator, volumes, _part(control, 0.0, 0.8))
         predictions = []
         for number, box in enumerate(boxes):
             start = 0.8 + 0.2 * number / len(boxes)
             steps = _part(control, start, 0.2 / len(boxes))
             crops = {role: volume.cropped(box) for role, volume in volumes.items()}
-            predictions.append(moved(self.load(app.name)[1].predict(crops, Situation(), steps), box))
+            predictions.append(moved(asked.model.predict(crops, Situation(), steps), box))
         where = f"{len(boxes)} place(s) found by {locator.model} ({locator.segment}) in {reference.geometry.shape}"
         return tuple(predictions), (where,)
 

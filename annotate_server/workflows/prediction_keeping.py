@@ -32,7 +32,7 @@ class PredictionKeeper:
             identity,
             result.version.model,
             result.version.id,
-            keep_layer(self.blobs, result.labelmap),
+            keep_layer(self.blobs, result.labelmap, result.unsure),
             self.clock(),
             result.notes,
         )

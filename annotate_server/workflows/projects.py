@@ -1,13 +1,15 @@
 """Projects: made by an administrator, and one by itself for each app that is ready."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
-from annotate_server.domain.errors import AnnotateError, NotFound
+from annotate_server.domain.errors import AnnotateError, InvalidRequest, NotFound
 from annotate_server.domain.model import App
 from annotate_server.domain.person import Person, Role
 from annotate_server.domain.ports import ModelRegistry
 from annotate_server.domain.project import Project
 from annotate_server.domain.store_ports import ProjectStore
+from annotate_server.workflows.strategies import BUILT_IN
 
 PROGRAM = Person("annotate-server", Role.ADMIN)
 """Who made what nobody asked for."""
@@ -15,10 +17,11 @@ PROGRAM = Person("annotate-server", Role.ADMIN)
 
 @dataclass(frozen=True)
 class Projects:
-    """The projects of a server."""
+    """The projects of a server; `strategies` are the names of those that can be chosen."""
 
     store: ProjectStore
     registry: ModelRegistry
+    strategies: Collection[str] = field(default_factory=BUILT_IN.keys)
 
     def all(self) -> tuple[Project, ...]:
         """Return every project, sorted by id."""
@@ -47,10 +50,13 @@ class Projects:
                 app = self.registry.app(name)
             except AnnotateError:
                 continue  # an app whose description is not valid is listed as such with the models
-            if not self.registry.missing(app) and not self._has(name):
+            if not self.registry.is_learned(name) and not self.registry.missing(app) and not self._has(name):
                 self.store.add(_default(app), PROGRAM)
 
     def _check(self, project: Project) -> None:
+        if project.strategy not in self.strategies:
+            listing = ", ".join(sorted(self.strategies))
+            raise InvalidRequest(f"there is no strategy {project.strategy!r}", remedy=f"Choose one of: {listing}.")
         for name in project.apps:
             self.registry.app(name)
 

@@ -1,15 +1,18 @@
 """Suggest: the worklist of a project, and the next case for somebody who asks; two people never get the same one."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from annotate_server.domain.annotation import Session
 from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.errors import CaseTaken, InputError, InvalidRequest, NotFound, StateError
 from annotate_server.domain.person import Person
-from annotate_server.domain.project import CaseStatus, WorkItem
+from annotate_server.domain.project import DEFAULT_STRATEGY, CaseStatus, Project, WorkItem
 from annotate_server.domain.store_ports import LabelStore, ProjectStore
+from annotate_server.domain.strategy import Chance, Strategy
+from annotate_server.workflows.outlooks import Outlooks
+from annotate_server.workflows.strategies import BUILT_IN
 
 log = logging.getLogger(__name__)
 
@@ -18,22 +21,38 @@ Open = Callable[[str, str, Person], Session]
 
 @dataclass(frozen=True)
 class Worklist:
-    """Cases waiting for a person. `open_session` is `Annotator.open`."""
+    """Cases waiting for a person. `open_session` is `Annotator.open`.
+
+    Without `outlooks` nothing is known of the cases, and the oldest comes first; with them the project's strategy
+    orders those that are open.
+    """
 
     projects: ProjectStore
     labels: LabelStore
     open_session: Open
     clock: Clock = now
+    outlooks: Outlooks | None = None
+    strategies: Mapping[str, Strategy] = field(default_factory=lambda: BUILT_IN)
+    seed: int = 0
 
     def items(self, project_id: str) -> tuple[WorkItem, ...]:
         """Return where every case of a project stands, in the order in which they are suggested."""
-        return ranked(self.projects.items(project_id, self.clock()))
+        items = self.projects.items(project_id, self.clock())
+        if self.outlooks is None:
+            return ranked(items)
+        project = self.projects.get(project_id)
+        known = self.outlooks.of(project, items)
+        waiting = [known[item.case_id] for item in items if item.status is CaseStatus.OPEN]
+        chance = Chance(project_id, self.seed, sum(item.label_id is not None for item in items))
+        ordered = self._strategy(project).order(waiting, chance)
+        told = tuple(replace(item, difficulty=known[item.case_id].difficulty) for item in items)
+        return ranked(told, {case.id: place for place, case in enumerate(ordered)})
 
     def next_case(self, project_id: str, person: Person) -> Session | None:
         """Open the next case for a person and return its session; None where nothing is left.
 
-        What was returned to them comes first, then what a model has drafted, then the rest, oldest first. A case that
-        cannot be read is passed over.
+        What was returned to them comes first, then what a model has drafted, then the rest, each in the order of the
+        project's strategy. A case that cannot be read is passed over.
         """
         items = self.items(project_id)
         mine = [i for i in items if i.status is CaseStatus.RETURNED and self._is_by(i, person)]
@@ -65,11 +84,22 @@ class Worklist:
         self.projects.mark(item, CaseStatus.OPEN, "", person)
         return self.projects.item(project_id, case_id, self.clock())
 
+    def _strategy(self, project: Project) -> Strategy:
+        """Return the rule of a project; the default where its plug-in is not installed (any more)."""
+        found = self.strategies.get(project.strategy)
+        if found is None:
+            log.warning("project %s has an unknown strategy", project.id, extra={"action": "strategy"})
+            found = BUILT_IN[DEFAULT_STRATEGY]
+        return found
+
     def _is_by(self, item: WorkItem, person: Person) -> bool:
         return item.label_id is not None and self.labels.get(item.label_id).author == person.name
 
 
-def ranked(items: tuple[WorkItem, ...]) -> tuple[WorkItem, ...]:
-    """Return items in the order of suggestion: returned ones, open ones with a draft, open ones, then the rest."""
-    order = {CaseStatus.RETURNED: 0, CaseStatus.OPEN: 1}
-    return tuple(sorted(items, key=lambda i: (order.get(i.status, 2), i.predicted_by is None)))
+def ranked(items: tuple[WorkItem, ...], places: Mapping[str, int] | None = None) -> tuple[WorkItem, ...]:
+    """Return items in the order of suggestion: returned ones, open ones with a draft, open ones, then the rest.
+
+    Among equals those with the lower place come first, then the oldest; a draft that is there saves a person a wait.
+    """
+    order, place = {CaseStatus.RETURNED: 0, CaseStatus.OPEN: 1}, places or {}
+    return tuple(sorted(items, key=lambda i: (order.get(i.status, 2), i.predicted_by is None, place.get(i.case_id, 0))))

@@ -14,7 +14,7 @@ import json
 import logging
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel
@@ -24,19 +24,33 @@ from matplotlib import pyplot
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from annotate_server.backends.torch_module.augment import Augmentation
-from annotate_server.backends.torch_module.fit import FitProgress, FitSettings, LabelledArray, fit
 from annotate_server.backends.torch_module.network import build
-from annotate_server.backends.torch_module.prediction import predict_probabilities
+from annotate_server.backends.torch_module.prediction import normalise, predict_probabilities
+from annotate_server.backends.training.augment import Augmentation
+from annotate_server.backends.training.cases import GridCase, ShelvedCase, shelve
+from annotate_server.backends.training.lesson import Lesson
+from annotate_server.backends.training.loop import learn
+from annotate_server.domain.ports import Control
+from annotate_server.domain.recipe import Precision, Recipe
+from annotate_server.domain.training import Part, TrainingEntry, TrainingPlace, TrainingPoint
 
 log = logging.getLogger("hippocampus_mr")
 HERE = Path(__file__).parent
-COLUMNS = ("step", "seconds", "learning_rate", "training_loss", "dice_anterior", "dice_posterior")
+COLUMNS = ("step", "seconds", "learning_rate", "training_loss")
 SEGMENTS = ("anterior", "posterior")
 GRID = (40, 56, 40)
 LEFT_RIGHT = 2
 MEMBER = {"widths": [16, 32, 64, 72], "classes": 3, "residual": True}
-SETTINGS = FitSettings(steps=9000, grid=GRID, classes=3, augmentation=Augmentation(mirror_axes=(LEFT_RIGHT,)))
+RECIPE = Recipe(steps=9000, batch=4, learning_rate=2e-3, warmup_steps=100, checkpoint_every=250)
+
+
+@dataclass(frozen=True)
+class LabelledArray:
+    """One case: intensities and labels 0..n on the same canonical grid (k, j, i)."""
+
+    name: str
+    intensities: NDArray[np.generic]
+    labels: NDArray[np.uint8]
 
 
 def is_validation(file_name: str) -> bool:
@@ -76,37 +90,45 @@ def evaluate(
     """Return Dice (cases, segments) and seconds a case."""
     rows, started = [], time.perf_counter()
     for case in held_out:
-        probabilities = predict_probabilities(network, case.intensities, smallest_grid=GRID, mirror_axes=mirror_axes)
+        probabilities = predict_probabilities(
+            network, normalise(case.intensities), smallest_grid=GRID, mirror_axes=mirror_axes
+        )
         rows.append(segment_dice(probabilities.argmax(0), case.labels))
     return np.array(rows), (time.perf_counter() - started) / len(held_out)
 
 
-def branch(checkpoint: Path, out: Path, seed: int) -> None:
-    """Let the run in `out` go on from another run's checkpoint, with other random examples from there."""
-    state = torch.load(checkpoint, weights_only=True)
-    state["random"] = torch.Generator().manual_seed(seed).get_state()
-    out.mkdir(parents=True)
-    torch.save(state, out / "checkpoint.pt")
+def shelf(training: list[LabelledArray], folder: Path) -> tuple[ShelvedCase, ...]:
+    """Return the cases as the training loop takes them, in files of a folder."""
+    shelved = []
+    for case in training:
+        entry = TrainingEntry(case.name, case.name, case.name, Part.TRAIN, ())
+        target = case.labels.astype(np.int16)
+        shelved.append(shelve(entry, GridCase(normalise(case.intensities)[None], target, frozenset({1, 2})), folder))
+    return tuple(shelved)
 
 
-def train_member(data: Path, out: Path, settings: FitSettings) -> None:
-    """Train one network: `member.safetensors` (fp32, averaged weights) and `curve.csv` in `out`."""
-    out.mkdir(parents=True, exist_ok=True)
+def train_member(data: Path, out: Path, recipe: Recipe) -> None:
+    """Train one network: `member.safetensors` (fp32, averaged weights) and `curve.jsonl` in `out`."""
     training, held_out = cases(data, validation=False), cases(data, validation=True)
     log.info("%d training cases, %d validation cases", len(training), len(held_out))
-    torch.manual_seed(settings.seed)
-    network = build("unet", MEMBER)
+    torch.manual_seed(recipe.seed)
+    lesson = Lesson(
+        network=build("unet", MEMBER),
+        cases=shelf(training, out / "cases"),
+        classes=len(SEGMENTS) + 1,
+        patch=GRID,
+        recipe=recipe,
+        identity=repr(recipe),
+        augmentation=Augmentation(mirror_axes=(LEFT_RIGHT,)),
+    )
 
-    def report(progress: FitProgress) -> bool:
-        dice = evaluate(progress.network, held_out)[0].mean(0)
-        row = [progress.step, progress.elapsed_s, progress.learning_rate, progress.loss, *dice]
-        with (out / "curve.csv").open("a", newline="") as file:
-            csv.writer(file).writerow([f"{value:.6g}" for value in row])
-        log.info("step %d, %.0f s, loss %.4f, Dice %.4f %.4f", row[0], row[1], row[3], *dice)
-        return True
+    def report(point: TrainingPoint) -> None:
+        if point.step % recipe.checkpoint_every == 0:
+            log.info("step %d, %.0f s, loss %.4f", point.step, point.elapsed_s, point.loss)
 
-    average = fit(network, training, settings, report, checkpoint=out / "checkpoint.pt")
-    save_file(average.state_dict(), out / "member.safetensors")
+    learned = learn(lesson, TrainingPlace(out, report), Control())
+    save_file(learned.network.state_dict(), out / "member.safetensors")
+    log.info("validation: %s", json.dumps(figures(evaluate(learned.network, held_out)[0])))
 
 
 def combine(data: Path, runs: list[Path]) -> None:
@@ -127,23 +149,18 @@ def combine(data: Path, runs: list[Path]) -> None:
 
 
 def draw_curves(runs: list[Path]) -> None:
-    """Write `curve.csv` with a row per report of every member, and the picture of it."""
-    rows = []
-    for number, run in enumerate(runs, start=1):
-        with (run / "curve.csv").open(newline="") as file:
-            rows += [[str(number), *row] for row in csv.reader(file)]
+    """Write `curve.csv` with a row per point of every member, and the picture of it."""
+    picture, losses = pyplot.subplots(figsize=(6, 4), layout="constrained")
     with (HERE / "curve.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["member", *COLUMNS], *rows])
-    picture, (losses, dice) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for number in range(1, len(runs) + 1):
-        step, _, _, loss, *segments = np.array([row[1:] for row in rows if row[0] == str(number)], dtype=float).T
-        losses.plot(step, loss, label=f"member {number}")
-        for name, values in zip(SEGMENTS, segments, strict=True):
-            dice.plot(step, values, label=f"member {number}, {name}")
+        writer = csv.writer(file)
+        writer.writerow(["member", *COLUMNS])
+        for number, run in enumerate(runs, start=1):
+            points = [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()]
+            rows = [[point[name] for name in ("step", "elapsed_s", "learning_rate", "loss")] for point in points]
+            writer.writerows([[number, *(f"{value:.6g}" for value in row)] for row in rows])
+            losses.plot([row[0] for row in rows], [row[3] for row in rows], label=f"member {number}")
     losses.set(xlabel="step", ylabel="training loss (Dice + cross-entropy)", yscale="log")
-    dice.set(xlabel="step", ylabel="validation Dice (averaged weights)", ylim=(0.8, 0.92))
     losses.legend()
-    dice.legend()
     picture.savefig(HERE / "curve.png", dpi=80)
 
 
@@ -166,10 +183,8 @@ def main() -> None:
     member.add_argument("data", type=Path)
     member.add_argument("--out", type=Path, required=True)
     member.add_argument("--seed", type=int, default=1)
-    member.add_argument("--steps", type=int, default=SETTINGS.steps)
-    member.add_argument("--minutes", type=float, default=float("inf"), help="finish the schedule within this time")
-    member.add_argument("--branch", type=Path, help="start from this checkpoint of another member")
-    member.add_argument("--bfloat16", action="store_true", help="faster on processors with avx512_bf16")
+    member.add_argument("--steps", type=int, default=RECIPE.steps)
+    member.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.AUTO)
     together = commands.add_parser("combine")
     together.add_argument("data", type=Path)
     together.add_argument("runs", type=Path, nargs="+")
@@ -178,11 +193,8 @@ def main() -> None:
     if given.command == "combine":
         combine(given.data, given.runs)
         return
-    if given.branch and not given.out.exists():
-        branch(given.branch, given.out, given.seed)
-    precision = torch.bfloat16 if given.bfloat16 else torch.float32
-    settings = replace(SETTINGS, seed=given.seed, steps=given.steps, precision=precision)
-    train_member(given.data, given.out, replace(settings, time_limit_s=given.minutes * 60))
+    recipe = replace(RECIPE, seed=given.seed, steps=given.steps, precision=given.precision)
+    train_member(given.data, given.out, recipe)
 
 
 if __name__ == "__main__":

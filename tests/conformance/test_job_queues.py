@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from annotate_server.domain.errors import NotFound, Problem, StateError
-from annotate_server.domain.job import Job, JobKind, JobState, Priority
+from annotate_server.domain.job import Again, Job, JobKind, JobKinds, JobState, Priority
 from annotate_server.domain.store_ports import JobQueue
 from annotate_server.jobs.sqlite_queue import SqliteQueue
 from annotate_server.stores.database import open_database
@@ -93,3 +93,27 @@ def test_what_ran_when_the_machine_died_runs_again_and_in_the_end_fails(queue: J
     queue.claim()
     queue.recover(PROBLEM)
     assert (queue.get("1").state, queue.get("1").problem) == (JobState.FAILED, PROBLEM)
+
+
+def test_a_line_takes_its_own_kinds_only(queue: JobQueue) -> None:
+    for identity, kind in (("d", JobKind.DRAFT), ("t", JobKind.TRAIN), ("n", "newer")):
+        queue.add(Job(identity, kind, {"case": identity}))
+    trainings, others = JobKinds.only(JobKind.TRAIN), JobKinds.all_but(JobKind.TRAIN)
+    assert queue.has_waiting(Priority.PERSON, trainings)
+    assert (queue.claim(trainings) or a_job("x")).id == "t"
+    assert queue.claim(trainings) is None
+    assert not queue.has_waiting(Priority.PERSON, trainings)
+    assert [(queue.claim(others) or a_job("x")).id for _ in range(2)] == ["d", "n"]
+    queue.recover(PROBLEM, kinds=others)
+    assert [queue.get(each).state for each in "dtn"] == [JobState.QUEUED, JobState.RUNNING, JobState.QUEUED]
+
+
+@pytest.mark.parametrize(
+    ("again", "state", "attempts"),
+    [(Again.NO, JobState.FAILED, 1), (Again.COUNTED, JobState.QUEUED, 1), (Again.UNCOUNTED, JobState.QUEUED, 0)],
+)
+def test_whether_a_job_is_begun_again_is_asked(queue: JobQueue, again: Again, state: JobState, attempts: int) -> None:
+    queue.add(a_job("1"))
+    queue.claim()
+    queue.recover(PROBLEM, lambda job: again)
+    assert (queue.get("1").state, queue.get("1").attempts) == (state, attempts)

@@ -19,9 +19,19 @@ from annotate_server.domain.errors import Problem, StorageFailed
 from annotate_server.domain.geometry import Box, Geometry
 from annotate_server.domain.job import Job, JobKind, JobState
 from annotate_server.domain.labelmap import Segment
+from annotate_server.domain.learning import (
+    LabelWork,
+    LearnedModel,
+    PatientPart,
+    Promotion,
+    PromotionKind,
+    VersionRecord,
+)
+from annotate_server.domain.model import WeightFile
 from annotate_server.domain.person import Person, Role
 from annotate_server.domain.project import CaseStatus, Project, WorkItem
 from annotate_server.domain.stored import StoredLayer, StoredPrediction, VolumeFacts
+from annotate_server.domain.training import Part
 from annotate_server.domain.volume import Modality
 from annotate_server.jobs.sqlite_queue import SqliteQueue
 from annotate_server.stores import database as opening
@@ -29,10 +39,13 @@ from annotate_server.stores.blobs import BlobFolder
 from annotate_server.stores.database import Database
 from annotate_server.stores.sqlite_cases import SqliteCases
 from annotate_server.stores.sqlite_labels import SqliteLabels
+from annotate_server.stores.sqlite_models import SqliteModels
+from annotate_server.stores.sqlite_parts import SqliteParts
 from annotate_server.stores.sqlite_predictions import SqlitePredictions
 from annotate_server.stores.sqlite_projects import SqliteProjects
 from annotate_server.stores.sqlite_sessions import SqliteSessions
 from annotate_server.stores.sqlite_users import SqliteUsers
+from annotate_server.stores.sqlite_works import SqliteWorks
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ANNE, BELA = Person("anne", Role.ANNOTATOR), Person("bela", Role.REVIEWER)
@@ -53,6 +66,9 @@ class Stores:
     predictions: SqlitePredictions
     queue: SqliteQueue
     users: SqliteUsers
+    models: SqliteModels
+    parts: SqliteParts
+    works: SqliteWorks
 
 
 def opened(workspace: Path) -> Stores:
@@ -67,6 +83,9 @@ def opened(workspace: Path) -> Stores:
         SqlitePredictions(database),
         SqliteQueue(database),
         SqliteUsers(database),
+        SqliteModels(database, lambda: NOW),
+        SqliteParts(database),
+        SqliteWorks(database, lambda: NOW),
     )
 
 
@@ -86,7 +105,17 @@ def facts(stores: Stores) -> Iterator[str]:
         yield from [f"job {job.id} {job.state} {job.result} {job.problem}"] if job.has_ended else []
         yield from (f"job {job.id} attempt {n}" for n in range(job.attempts + 1))
         yield from (f"job {job.id} progress {n}" for n in range(int(job.progress * 4) + 1))
+    yield from _facts_of_learning(stores)
     yield from _facts_of_rows(stores)
+
+
+def _facts_of_learning(stores: Stores) -> Iterator[str]:
+    for model in stores.models.all():
+        yield f"model {model}"
+        yield from (f"version {version}" for version in stores.models.versions(model.name))
+        yield from (f"promotion {promotion}" for promotion in stores.models.promotions(model.name))
+    yield from (f"part {part}" for part in stores.parts.parts("liver").values())
+    yield from (f"work {work}" for work in stores.works.of_project("liver"))
 
 
 def _facts_of_rows(stores: Stores) -> Iterator[str]:
@@ -254,6 +283,25 @@ def _projects(stores: Stores) -> Iterator[None]:
         yield
 
 
+def _models(stores: Stores) -> Iterator[None]:
+    for number in range(TIMES):
+        name = f"model{number}"
+        blobs = [stores.blobs.add_bytes(f"{name} {part}".encode() * 40) for part in ("weights", "description", "gate")]
+        first = VersionRecord("v1", name, blobs[1], (WeightFile("w", blobs[0], 1),), made_at=NOW)
+        stores.models.add(LearnedModel(name, "liver", "app", made_at=NOW), first, ANNE)
+        yield
+        moved = Promotion(name, "v2", PromotionKind.GATE, "gate", "better", "v1", blobs[2], at=NOW)
+        stores.models.decide(replace(first, id="v2", parent="v1"), moved, ANNE)
+        yield
+        stores.models.decide(None, Promotion(name, "v1", PromotionKind.ROLLBACK, "anne", "", "v2", at=NOW), ANNE)
+        yield
+        stores.parts.draw([PatientPart("liver", f"p{number}", Part.GATE, NOW)])
+        stores.parts.key("liver")
+        yield
+        stores.works.add(LabelWork(f"first{number + 6}", "liver", name, "v1", True, True, 1.0, dice=0.5, made_at=NOW))
+        yield
+
+
 OPERATIONS: Mapping[str, Callable[[Stores], Iterator[None]]] = {
     "blobs": _blobs,
     "cases": _cases,
@@ -267,6 +315,7 @@ OPERATIONS: Mapping[str, Callable[[Stores], Iterator[None]]] = {
     "jobs": _jobs,
     "users": _users,
     "projects": _projects,
+    "models": _models,
     "first-start": _users,
 }
 

@@ -1,5 +1,6 @@
 """Bytes that were changed at random: a volume comes out or an InputError, and nothing that is not finite."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import oblique_geometry
+from dicom_phantom import slice_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate_server.domain.case import Format, PatientKey, StoredVolume
 from annotate_server.domain.errors import InputError
+from annotate_server.imaging.dicom_instances import MetadataPlace
+from annotate_server.imaging.dicom_metadata import volumes_of_metadata
 from annotate_server.imaging.prescreen import prescreen_dicom
 from annotate_server.imaging.reading import identify, read_volume
 from annotate_server.imaging.spatial import as_sitk
@@ -91,3 +95,33 @@ def test_a_damaged_dicom_file_is_passed_or_refused(
         path.write_bytes(damaged(originals["s.dcm"], shifted, special, cut))
         outcome = attempt(lambda: prescreen_dicom(path))
         assert outcome is None or outcome.source == str(path)
+
+
+def _metadata() -> bytes:
+    """Return the metadata of two slices as an archive sends it."""
+    grid = oblique_geometry((2, 6, 7))
+    rows = []
+    for k in range(2):
+        dataset = slice_dataset(grid, k, np.zeros((6, 7), np.int16), "CT", "1.2.3.4")
+        del dataset.PixelData
+        rows.append(dataset.to_json_dict())
+    return json.dumps(rows).encode()
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=4),
+    st.lists(
+        st.tuples(st.integers(0, 5000), st.sampled_from([b"null", b"[]", b"{}", b"1e999", b"-0", b'"'])), max_size=3
+    ),
+    st.integers(0, 40),
+)
+def test_metadata_of_an_archive(changes: list[tuple[int, int]], special: list[tuple[int, bytes]], cut: int) -> None:
+    content = _metadata()
+    at = [(place % len(content), value) for place, value in special]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "metadata.json"
+        path.write_bytes(damaged(content, changes, at, cut if cut > 35 else 0))
+        found = attempt(lambda: volumes_of_metadata(MetadataPlace(path, Path(folder))))
+        if not isinstance(found, InputError):
+            assert all(file.parent == Path(folder) for stored in found for file in stored.files)

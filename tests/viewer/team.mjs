@@ -1,86 +1,113 @@
-// A project made in the browser, a case put aside, one submitted by one person and reviewed by another: node team.mjs '{"url": …}'
-import path from 'node:path';
-import { opened, sleep } from './browser.mjs';
+// Three people who sign in: one makes a project, one annotates, one reviews, returns it with a comment and approves at last.
+import { onCase, LONG_MS } from './case.mjs';
 
-const { url, shots, executable } = JSON.parse(process.argv[2]);
-const LONG_MS = 90_000;
-const seen = {};
-const { browser, page, wrong, foreign } = await opened({ executable });
-const by = name => page.locator(`[data-cy=${name}]`);
-const items = async () => (await page.locator('[aria-label=Cases] li').allInnerTexts()).map(each => each.replace(/\s+/g, ' ').trim());
-const begin = async name => {
-  await page.goto(`${url}/viewer/worklist`);
-  await page.fill('[aria-label="Your name"]', name);
-  await page.locator('[aria-label="Your name"]').blur();
-  await by('as-next').waitFor({ timeout: LONG_MS });
-  await sleep(1000);
-};
-const ready = async () => {
-  await page.waitForFunction(() => window.annotateCase && !window.annotateCase.desk.state.doing, null, { timeout: LONG_MS });
-  await sleep(1500);
-};
+export default async function play({ page, asked, seen, shot, another, wrong }) {
+  const { url, tokens } = asked;
+  const items = on => on.locator('[aria-label=Cases] li').allInnerTexts().then(all => all.map(each => each.replace(/\s+/g, ' ').trim()));
+  const worklist = async on => {
+    await on.goto(`${url}/viewer/worklist`);
+    await on.locator('[data-cy=as-next]').waitFor({ timeout: LONG_MS });
+    await on.locator('[aria-label=Cases] li').first().waitFor({ timeout: LONG_MS });
+  };
+  const signIn = async (on, token) => {
+    await on.goto(`${url}/`);
+    await on.fill('#token', token);
+    await on.getByRole('button', { name: 'Sign in' }).click();
+  };
+  /** A lasso in the plane shown, `reach` pixels about the middle. */
+  const lasso = async (on, reach) => {
+    const at = onCase(on);
+    await on.keyboard.press('l');
+    const { x, y } = await on.evaluate(() => {
+      const { left, top, width, height } = window.services.cornerstoneViewportService.getCornerstoneViewport('annotate-slices').element.getBoundingClientRect();
+      return { x: left + width / 2, y: top + height / 2 };
+    });
+    await at.changing(() => at.drag(...[[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([right, down]) => ({ x: x + right * reach, y: y + down * reach }))));
+    return (await at.state()).counts[1] ?? 0;
+  };
 
-try {
-  await begin('ann');
+  // the administrator: a wrong token first, then a project, and a case put aside
+  await signIn(page, 'not a token');
+  seen.refused = await page.getByRole('alert').innerText();
+  seen.refused_status = wrong.splice(0).filter(each => each.startsWith('401')).length;
+  await signIn(page, tokens.ada);
+  await page.locator('[data-cy=as-next]').waitFor({ timeout: LONG_MS });
   await page.click('summary');
   await page.fill('[aria-label="Title of the project"]', 'Two pairs of eyes');
   await page.fill('[aria-label="Segments"]', 'Bladder\nProstate');
   await page.check('input[type=checkbox]');
-  await by('as-make-project').click();
+  await page.locator('[data-cy=as-make-project]').click();
   await page.waitForFunction(() => document.querySelector('[data-cy=as-project]')?.value === 'two-pairs-of-eyes', null, { timeout: LONG_MS });
-  await sleep(1000);
-  seen.listed = await items();
-
+  await page.locator('[aria-label=Cases] li').nth(2).waitFor({ timeout: LONG_MS });
+  seen.listed = await items(page);
   await page.locator('[aria-label="Put ct_torso.nii aside"]').click();
   await page.fill('[aria-label="Why the case cannot be used"]', 'moved during the scan');
   await page.getByRole('button', { name: 'Put aside', exact: true }).click();
   await page.getByText('Take back').waitFor({ timeout: LONG_MS });
-  seen.aside = await items();
+  seen.aside = await items(page);
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.locator('#token').waitFor({ timeout: LONG_MS });
+  seen.signed_out = new URL(page.url()).pathname;
 
-  await by('as-next').click();
-  await ready();
-  seen.segments = await page.evaluate(() => window.annotateCase.desk.state.segments.map(each => each.name));
-  const id = await page.evaluate(() => window.annotateCase.found.id);
-  // a lasso in the plane shown, about the first segment
-  await page.keyboard.press('l');
-  const pane = await page.evaluate(() => {
-    const { left, top, width, height } = window.services.cornerstoneViewportService.getCornerstoneViewport('annotate-slices').element.getBoundingClientRect();
-    return { x: left + width / 2, y: top + height / 2 };
-  });
-  await page.mouse.move(pane.x - 50, pane.y - 40);
-  await page.mouse.down();
-  for (const [x, y] of [[50, -40], [50, 40], [-50, 40]]) await page.mouse.move(pane.x + x, pane.y + y, { steps: 5 });
-  await page.screenshot({ path: path.join(shots, 'team-lasso.png') });
-  await page.mouse.up();
-  await page.waitForFunction(() => window.annotateCase.desk.state.revision > 0 && !window.annotateCase.desk.state.doing, null, { timeout: LONG_MS });
-  seen.lasso = await page.evaluate(() => ({ count: window.annotateCase.desk.state.counts.get(1) ?? 0, problem: window.annotateCase.desk.state.problem?.message ?? '', notes: window.annotateCase.desk.state.notes }));
-  // a helper on it
-  const before = await page.evaluate(() => window.annotateCase.desk.state.revision);
-  await page.selectOption('[data-cy=as-helper]', 'margin');
-  await by('as-help').click();
-  await page.waitForFunction(from => window.annotateCase.desk.state.revision > from && !window.annotateCase.desk.state.doing, before, { timeout: LONG_MS });
-  seen.margin = await page.evaluate(() => window.annotateCase.desk.state.counts.get(1) ?? 0);
-  await page.keyboard.press('Control+Enter');
-  await by('as-done').waitFor({ timeout: LONG_MS });
-  seen.submitted = await by('as-done').innerText();
+  // the annotator: the next case, a lasso and a helper, submitted
+  const { page: ann } = await another();
+  const annCase = onCase(ann);
+  const choose = async on => {
+    await on.locator('[data-cy=as-next]').waitFor({ timeout: LONG_MS });
+    await on.selectOption('[data-cy=as-project]', 'two-pairs-of-eyes');
+    await on.locator('[aria-label=Cases] li').first().waitFor({ timeout: LONG_MS });
+  };
+  await signIn(ann, tokens.ann);
+  await choose(ann);
+  await ann.locator('[data-cy=as-next]').click();
+  await annCase.ready();
+  seen.segments = (await annCase.state()).segments.map(each => each.name);
+  seen.case = await ann.evaluate(() => window.annotateCase.found.id);
+  seen.lasso = await lasso(ann, 45);
+  await ann.selectOption('[data-cy=as-helper]', 'margin');
+  await annCase.changing(() => annCase.by('as-help').click());
+  seen.margin = (await annCase.state()).counts[1];
+  await ann.keyboard.press('Control+Enter');
+  await annCase.by('as-done').waitFor({ timeout: LONG_MS });
+  seen.submitted = await annCase.by('as-done').innerText();
 
-  await begin('bob');
-  await page.getByRole('button', { name: 'Review', exact: true }).first().click();
-  await ready();
-  seen.same_case = await page.evaluate(() => window.annotateCase.found.id) === id;
-  seen.reviewed_count = await page.evaluate(() => window.annotateCase.desk.state.counts.get(1) ?? 0);
-  await by('as-return').waitFor({ timeout: LONG_MS });
-  await page.screenshot({ path: path.join(shots, 'team-review.png') });
-  seen.return_needs_comment = await by('as-return').isDisabled();
-  await page.fill('[aria-label="Comment"]', 'the lower end is missing');
-  await by('as-return').click();
-  await by('as-done').waitFor({ timeout: LONG_MS });
-  await begin('ann');
-  seen.after = await items();
-} catch (error) {
-  seen.failed = String(error.stack ?? error).slice(0, 1500);
-  await page.screenshot({ path: path.join(shots, 'team-failed.png') }).catch(() => undefined);
-  seen.panel = await page.locator('body').innerText().catch(() => '');
+  // the reviewer sees what was submitted, and returns it with a comment
+  const { page: bob } = await another();
+  const bobCase = onCase(bob);
+  await signIn(bob, tokens.bob);
+  await choose(bob);
+  const review = async () => {
+    await bob.getByRole('button', { name: 'Review', exact: true }).first().click();
+    await bobCase.ready();
+    await bobCase.by('as-return').waitFor({ timeout: LONG_MS });
+    return bobCase.digests();
+  };
+  seen.reviewed = await review();
+  seen.reviewed_case = await bob.evaluate(() => window.annotateCase.found.id);
+  await shot('review', bob);
+  seen.return_needs_comment = await bobCase.by('as-return').isDisabled();
+  await bob.fill('[aria-label="Comment"]', 'the lower end is missing');
+  await bobCase.by('as-return').click();
+  await bobCase.by('as-done').waitFor({ timeout: LONG_MS });
+
+  // back to the annotator, who finds the label returned, goes on with it and submits again
+  await worklist(ann);
+  seen.returned = await items(ann);
+  await shot('returned', ann);
+  await ann.locator(`[data-cy="as-case-${seen.case}"]`).click();
+  await annCase.ready();
+  seen.taken_up = (await annCase.state()).counts[1] ?? 0;
+  await annCase.wait(() => window.annotateCase.viewer.panes().length === 3);
+  seen.corrected = await lasso(ann, 70);
+  seen.corrected_digest = (await annCase.digests()).stored;
+  await ann.keyboard.press('Control+Enter');
+  await annCase.by('as-done').waitFor({ timeout: LONG_MS });
+
+  // and approved
+  await worklist(bob);
+  seen.approving = await review();
+  await bobCase.by('as-approve').click();
+  await bobCase.by('as-done').waitFor({ timeout: LONG_MS });
+  await worklist(bob);
+  seen.after = await items(bob);
 }
-await browser.close();
-console.log(JSON.stringify({ seen, wrong, foreign: [...foreign] }));

@@ -10,8 +10,9 @@ from itertools import chain, islice
 from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
-from annotate_server.api.dicomweb.media_types import JSON_TYPE, RELATED, Form
+from annotate_server.api.dicomweb.media_types import JSON_TYPE, Form
 from annotate_server.api.frames import takes_gzip
+from annotate_server.imaging.related_parts import RELATED
 from annotate_server.workflows.dicom_payload import Payload
 
 _ALWAYS_ASK = "private, no-cache"

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from email.message import Message
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
 
 from annotate_server.imaging.dicom_instances import EXPLICIT_LITTLE_ENDIAN
+from annotate_server.imaging.related_parts import DICOM, RELATED, parameters
 
 JSON_TYPE = "application/dicom+json"
-OCTETS, DICOM, RELATED = "application/octet-stream", "application/dicom", "multipart/related"
+OCTETS = "application/octet-stream"
 _LONGEST = 2000
 _IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 _PLAIN = frozenset({EXPLICIT_LITTLE_ENDIAN, _IMPLICIT_LITTLE_ENDIAN})
@@ -95,15 +95,6 @@ def form_of_files(request: Request, stored: Iterable[str]) -> Form:
         if each.syntax in (None, EXPLICIT_LITTLE_ENDIAN):
             return Form(DICOM, is_as_stored=False, is_multipart=is_multipart)
     raise _not_acceptable((f'{RELATED}; type="{DICOM}"; transfer-syntax=*',))
-
-
-def parameters(value: str) -> tuple[str, dict[str, str]]:
-    """Return a media type and its parameters, names in lower case."""
-    message = Message()
-    message["content-type"] = value.replace("\n", " ").replace("\r", " ")
-    pairs = message.get_params(failobj=[], unquote=True)
-    kind = pairs[0][0].strip().lower() if pairs else ""
-    return kind, {name.lower(): str(word).strip() for name, word in pairs[1:]}
 
 
 def _ranges(text: str) -> Iterator[Range]:

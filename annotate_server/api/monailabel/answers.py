@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from annotate_server.api.monailabel.translate import EXTENSION, Json
-from annotate_server.domain.volume import Volume
 from annotate_server.imaging.plain_nrrd import PlainGrid, nrrd_bytes, nrrd_parts, packed_nrrd
 
 _OCTETS = "application/octet-stream"
@@ -48,13 +47,6 @@ def inferred_response(inferred: Inferred, output: str) -> Response:
 
     headers = {"Content-Length": str(len(head) + length + len(tail))}
     return StreamingResponse(parts(), media_type=f"multipart/form-data; boundary={boundary}", headers=headers)
-
-
-def volume_response(volume: Volume, name: str) -> Response:
-    """Return a volume as NRRD, on the very grid that labels lie on."""
-    grid = PlainGrid(volume.geometry, volume.voxels.dtype, volume.voxels)
-    headers = {"Content-Disposition": _attached(f"{name}{EXTENSION}"), "Content-Length": str(nrrd_bytes(grid))}
-    return StreamingResponse(nrrd_parts(grid), media_type=_OCTETS, headers=headers)
 
 
 def _content(inferred: Inferred) -> tuple[int, Iterator[bytes]]:

@@ -6,8 +6,8 @@ from fastapi import HTTPException, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from annotate_server.api.files import file_response
-from annotate_server.api.monailabel.answers import Inferred, inferred_response, volume_response
+from annotate_server.api.files import file_response, volume_response
+from annotate_server.api.monailabel.answers import Inferred, inferred_response
 from annotate_server.api.monailabel.desk import AtDesk, Desk, both_ways, named, new_router
 from annotate_server.api.monailabel.listing import Listing
 from annotate_server.api.monailabel.parts import Form, received_form

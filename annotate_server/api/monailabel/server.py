@@ -1,4 +1,4 @@
-"""What the server can do, who signs in, which case is next; training, which is not there yet; sessions and logs."""
+"""What the server can do, who signs in, which case is next; scoring, which is not there; sessions and logs."""
 
 import secrets
 from typing import Annotated, Any, Literal
@@ -23,7 +23,6 @@ from annotate_server.domain.stored import KnownCase
 open_router = new_router()
 router = new_router()
 Sent = Annotated[dict[str, Any], Body(default_factory=dict)]
-_NO_TRAINING = "Models are not trained by this server yet."
 _MOST_JOBS = 1000
 
 
@@ -150,18 +149,13 @@ def _of_batch(desk: Desk) -> list[Job]:
 
 
 async def no_task(person: Anybody, check_if_running: bool = False) -> Response:
-    """Say that nothing is being trained or scored, in the words that clients look for."""
-    raise HTTPException(404, "No Train Tasks are currently Running" if check_if_running else "No Train Tasks Found")
+    """Say that nothing is being scored, in the words that clients look for."""
+    raise HTTPException(404, "No Scoring Tasks are currently Running" if check_if_running else "No Scoring Tasks Found")
 
 
 async def stop_nothing(person: Admin) -> Response:
     """Stop what does not run."""
     return JSONResponse(None)
-
-
-async def no_training(person: Admin) -> Response:
-    """Say that there is no training."""
-    raise HTTPException(501, _NO_TRAINING)
 
 
 async def no_scoring(person: Anybody) -> Response:
@@ -229,11 +223,6 @@ for _path in both_ways("/session/"):
     router.put(_path)(open_session)
 for _path in (*both_ways("/logs/"), "/logs/gpu"):
     router.get(_path)(logs)
-for _path in both_ways("/train/"):
-    router.get(_path)(no_task)
-    router.post(_path)(no_training)
-    router.delete(_path)(stop_nothing)
-router.post("/train/{model}")(no_training)
 for _path in both_ways("/scoring/"):
     router.get(_path)(no_task)
     router.post(_path)(no_scoring)

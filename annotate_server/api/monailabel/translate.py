@@ -88,7 +88,11 @@ def server_words(
                 if _scribbled(card)
             },
         },
-        "trainers": {},
+        "trainers": {
+            name: {"description": card.title, "config": {}, "labels": _labels_of(card)}
+            for name, card in models.items()
+            if card.trainable
+        },
         "strategies": _strategies(projects),
         "scoring": {},
         "train_stats": {},

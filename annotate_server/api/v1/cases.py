@@ -2,14 +2,15 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import WithJsonSchema
 
+from annotate_server.api.files import volume_response
 from annotate_server.api.services import Services
 from annotate_server.api.uploads import received
-from annotate_server.api.v1.documented import CaseId, Limit, Offset, may
+from annotate_server.api.v1.documented import CaseId, Limit, Offset, gives_file, may
 from annotate_server.api.v1.forms import ModalityForm
-from annotate_server.api.v1.views import CasesView, CaseView
+from annotate_server.api.v1.views import CasesView, CaseView, RefusedView
 from annotate_server.api.who import Anybody, Served
 from annotate_server.domain.store_ports import CaseFilter, CasePage
 from annotate_server.domain.volume import Modality
@@ -20,30 +21,40 @@ _UID = r"^[0-9.]{1,64}$"
 Uid = Annotated[
     str | None,
     WithJsonSchema({"type": "string", "pattern": _UID}),
-    Query(pattern=_UID, description="Of this study only."),
+    Query(pattern=_UID, description="Of this study, or series, only."),
 ]
 ModalityFilter = Annotated[
     Literal["CT", "MR", "PT", "OT"] | None,
     WithJsonSchema({"type": "string", "enum": ["CT", "MR", "PT", "OT"]}),
     Query(description="Of this modality only."),
 ]
+_DIGEST = r"^[0-9a-f]{64}$"
+Digest = Annotated[
+    str | None,
+    WithJsonSchema({"type": "string", "pattern": _DIGEST}),
+    Query(pattern=_DIGEST, description="With these voxels on this grid only (SHA-256)."),
+]
 _VOLUME = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _chosen(
+    study: Uid = None, modality: ModalityFilter = None, series: Uid = None, digest: Digest = None
+) -> CaseFilter:
+    return CaseFilter(study, series, None if modality is None else Modality(modality), digest)
 
 
 @router.get("/cases")
 def list_cases(
     services: Served,
     person: Anybody,
-    study: Uid = None,
-    modality: ModalityFilter = None,
+    chosen: Annotated[CaseFilter, Depends(_chosen)],
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> CasesView:
     """List the cases, oldest first."""
-    chosen = CaseFilter(study_uid=study, modality=None if modality is None else Modality(modality))
     page = services.cases.page(chosen, limit, offset)
-    if not page.total and study is not None:
-        page = _of_made_study(services, study, modality, (limit, offset))
+    if not page.total and chosen.study_uid is not None and chosen.series_uid is None and chosen.digest is None:
+        page = _of_made_study(services, chosen.study_uid, chosen.modality, (limit, offset))
     return CasesView(cases=[CaseView.of(known) for known in page.cases], total=page.total)
 
 
@@ -75,11 +86,24 @@ async def upload_cases(request: Request, services: Served, person: Anybody, resp
     return CasesView(cases=[CaseView.of(each) for each in known], total=len(known))
 
 
+@router.get("/refused")
+def list_refused(services: Served, person: Anybody) -> list[RefusedView]:
+    """List what lies among the studies and can be no case: a missing slice, a damaged file, nothing to draw on."""
+    return [RefusedView.of(each) for each in services.ingest.refused]
+
+
 @router.get("/cases/{case_id}", responses=may(404))
 def get_case(case_id: CaseId, services: Served, person: Anybody) -> CaseView:
     """Return a case: its grid, identifiers, slices and warnings."""
     known = services.cases.get(case_id)
     return CaseView.of(known, slices_or_none(services.dicom, known).slices)
+
+
+@router.get("/cases/{case_id}/volume", response_class=Response, responses=gives_file(404, 415, 507))
+def get_volume(case_id: CaseId, services: Served, person: Anybody) -> Response:
+    """Download a case's volume as NRRD, not compressed, on the very grid that its labels have."""
+    known = services.cases.get(case_id)
+    return volume_response(services.dicom.volumes.volume(known), known.id)
 
 
 @router.put("/cases/{case_id}/modality", responses=may(404, 409, 507))

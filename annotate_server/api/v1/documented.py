@@ -19,6 +19,7 @@ LabelId = Annotated[str, Path(pattern=_ID, description="A label.")]
 PredictionId = Annotated[str, Path(pattern=_ID, description="A stored whole draft.")]
 JobId = Annotated[str, Path(pattern=_ID, description="A job.")]
 ModelName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,100}$", description="A model.")]
+VersionId = Annotated[str, Path(pattern=r"^[0-9a-f]{12}$", description="A version of a model.")]
 SegmentIndex = Annotated[int, Path(ge=1, le=65535, description="A segment's value in the voxels.")]
 _REVISION = re.compile(r'"([0-9]{1,15})"')
 IfMatch = Annotated[

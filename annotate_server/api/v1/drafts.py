@@ -1,5 +1,8 @@
 """The draft of a session: read it, and change it by prompts, helpers, edits and whole drafts."""
 
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -7,15 +10,27 @@ from pydantic import WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from annotate_server.api.bodies import whole
+from annotate_server.api.files import file_response
 from annotate_server.api.frames import frame_response, most_frame_bytes
 from annotate_server.api.v1.changing import Asked
-from annotate_server.api.v1.documented import CHANGE, IN_SESSION, PredictionId, SessionId, gives_frame, may
+from annotate_server.api.v1.documented import (
+    CHANGE,
+    IN_SESSION,
+    PredictionId,
+    SessionId,
+    etag,
+    gives_file,
+    gives_frame,
+    may,
+)
 from annotate_server.api.v1.forms import DraftForm, HelperForm, PromptForm
-from annotate_server.api.v1.views import JobView
+from annotate_server.api.v1.views import DraftedView, JobView
 from annotate_server.api.who import Anybody, Served
-from annotate_server.domain.errors import RevisionRequired
+from annotate_server.domain.errors import NotFound, RevisionRequired
 from annotate_server.domain.job import Priority
 from annotate_server.imaging.frame import MEDIA_TYPE, decode_frame
+from annotate_server.imaging.labelmap_orders import LabelmapFormat
+from annotate_server.workflows.drafted import drafted, drafted_frame
 
 router = APIRouter(tags=["drafts"])
 Since = Annotated[
@@ -31,6 +46,18 @@ def get_labelmap(
 ) -> Response:
     """Return the whole draft, or the box of what changed since a revision."""
     return frame_response(services.annotator.frame(session_id, person, since), request)
+
+
+@router.get("/sessions/{session_id}/file", response_class=Response, responses=gives_file(*IN_SESSION, 507))
+def get_draft_file(session_id: SessionId, services: Served, person: Anybody) -> Response:
+    """Download the whole draft as `.seg.nrrd`; its header holds the revision as `annotate_revision`."""
+    services.downloads.scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=services.downloads.scratch) as folder:
+        path = Path(folder) / "draft.seg.nrrd"
+        session = services.annotator.write(session_id, person, path)
+        response = file_response(nullcontext(path), LabelmapFormat.NRRD, f"session-{session.id}")
+    response.headers["ETag"] = etag(session.revision)
+    return response
 
 
 async def _edit(change: Asked) -> bytes:
@@ -90,6 +117,22 @@ def draft(session_id: SessionId, form: DraftForm, services: Served, person: Anyb
     session = services.annotator.session(session_id, person)
     job = services.drafting.order(session.case_id, form.model, person, session_id=session.id, priority=Priority.PERSON)
     return JobView.of(job)
+
+
+@router.get("/sessions/{session_id}/drafted", responses=may(*IN_SESSION))
+def get_drafted(session_id: SessionId, services: Served, person: Anybody) -> DraftedView | None:
+    """Say which model drafted the case and how sure it was; null where none did, or a newer draft took its place."""
+    found = drafted(services.annotator.session(session_id, person), services.annotator.records)
+    return None if found is None else DraftedView.of(found)
+
+
+@router.get("/sessions/{session_id}/drafted/labelmap", response_class=Response, responses=gives_frame(*IN_SESSION, 507))
+def get_drafted_labelmap(session_id: SessionId, request: Request, services: Served, person: Anybody) -> Response:
+    """Return the draft as the model made it, in the indices of the session: to look at, beside what became of it."""
+    found = drafted_frame(services.annotator.session(session_id, person), services.annotator.records)
+    if found is None:
+        raise NotFound("no model drafted the case, or its draft is not kept", remedy="Order a draft.")
+    return frame_response(found, request)
 
 
 @router.post(

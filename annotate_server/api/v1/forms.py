@@ -9,7 +9,7 @@ from annotate_server.domain.helper import Combination, HelperKind, HelperOrder, 
 from annotate_server.domain.job import Priority
 from annotate_server.domain.labelmap import ANATOMICAL_STRUCTURE, CodedConcept, Segment
 from annotate_server.domain.person import Role
-from annotate_server.domain.project import Project, ReviewPolicy
+from annotate_server.domain.project import DEFAULT_STRATEGY, Project, ReviewPolicy
 from annotate_server.domain.prompt import Prompt, PromptKind
 from annotate_server.domain.volume import Modality
 
@@ -17,6 +17,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"
 LongText = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+VersionName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 Coordinate = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 Point = Annotated[list[Coordinate], Field(min_length=3, max_length=3, description="x, y, z in LPS mm.")]
 Index = Annotated[int, Field(ge=1, le=65535)]
@@ -84,6 +85,10 @@ class ProjectForm(Form):
     apps: Annotated[list[Name], Field(max_length=50)] = []
     modalities: Annotated[list[Literal["CT", "MR", "PT", "OT"]], Field(max_length=4)] = []
     review: Literal["none", "other-person"] = "none"
+    send_labels_back: Annotated[
+        bool, Field(description="Approved labels go as DICOM SEG to the archive that their case came from.")
+    ] = False
+    strategy: Annotated[Name, Field(description="The rule that orders open cases.")] = DEFAULT_STRATEGY
 
     def project(self, project_id: str) -> Project:
         """Return the project of an id."""
@@ -94,6 +99,8 @@ class ProjectForm(Form):
             apps=tuple(self.apps),
             modalities=tuple(Modality(each) for each in self.modalities),
             review=ReviewPolicy(self.review),
+            send_labels_back=self.send_labels_back,
+            strategy=self.strategy,
         )
 
 
@@ -197,6 +204,15 @@ class LockedForm(Form):
     locked: Annotated[list[Index], Field(max_length=65535)]
 
 
+class SubmitForm(Form):
+    """What a label is worth; a partial one speaks only about the slices in which something is drawn.
+
+    Where it is not said, a label is as partial as the one that it corrects.
+    """
+
+    is_partial: bool | None = None
+
+
 class ReviewForm(Form):
     """The verdict of a second person; a return says why."""
 
@@ -236,3 +252,38 @@ class UserForm(Form):
 
 def _concept(code: list[str] | None) -> CodedConcept | None:
     return None if code is None else CodedConcept(*code)
+
+
+class NewModelForm(Form):
+    """A model that begins from nothing but the approved labels of a project."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    project: Id
+
+
+class TrainForm(Form):
+    """A training: of an app, `project` says from whose labels; `full` begins from the original on everything."""
+
+    project: Id | None = None
+    full: bool = False
+
+
+class PromoteForm(Form):
+    """Which version is to serve, and why."""
+
+    version: VersionName
+    reason: LongText = ""
+
+
+class RollBackForm(Form):
+    """Which version is to serve again, by default the one before; and why."""
+
+    version: VersionName | None = None
+    reason: LongText = ""
+
+
+class TrainingSettingsForm(Form):
+    """When a model is trained by itself: after so many approved labels (0: never), and at night."""
+
+    every_labels: Annotated[int, Field(ge=0, le=10_000)]
+    nightly: bool

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -12,13 +13,16 @@ from starlette.responses import StreamingResponse
 from annotate_server.api.job_news import Newsroom
 from annotate_server.api.v1.documented import JobId, may
 from annotate_server.api.v1.forms import JobForm
+from annotate_server.api.v1.model_views import PointView
 from annotate_server.api.v1.views import JobView
 from annotate_server.api.who import Anybody, Served
 from annotate_server.domain.errors import NotAllowed
-from annotate_server.domain.job import Job, JobState
+from annotate_server.domain.job import Job, JobKind, JobState
 from annotate_server.domain.person import Role
+from annotate_server.domain.training import TrainingPoint
 
 router = APIRouter(tags=["jobs"])
+Curve = Callable[[str], tuple[TrainingPoint, ...]]
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
 }
@@ -56,10 +60,19 @@ def get_job(job_id: JobId, services: Served, person: Anybody) -> JobView:
     return JobView.of(services.jobs.get(job_id))
 
 
+@router.get("/jobs/{job_id}/curve", responses=may(404))
+def get_curve(job_id: JobId, services: Served, person: Anybody) -> list[PointView]:
+    """Return the curve of a training so far; empty for a job of another kind."""
+    services.jobs.get(job_id)
+    return [PointView.of(point) for point in services.learning.curve(job_id)]
+
+
 @router.post("/jobs/{job_id}/cancel", responses=may(404, 409, 507))
 def cancel_job(job_id: JobId, services: Served, person: Anybody) -> JobView:
-    """Cancel a job of mine; an administrator cancels any."""
-    if services.jobs.get(job_id).person != person.name and person.role is not Role.ADMIN:
+    """Cancel a job of mine; a reviewer cancels any training, an administrator any job."""
+    job = services.jobs.get(job_id)
+    may_cancel = Role.REVIEWER if job.kind == JobKind.TRAIN else Role.ADMIN
+    if job.person != person.name and not person.role.includes(may_cancel):
         raise NotAllowed("the job is somebody else's", remedy="Ask an administrator.")
     job = services.jobs.cancel(job_id)
     services.watchers.tell(job)
@@ -68,13 +81,16 @@ def cancel_job(job_id: JobId, services: Served, person: Anybody) -> JobView:
 
 @router.get("/jobs/{job_id}/events", response_class=Response, responses={**_EVENTS, **may(404)})
 async def watch_job(job_id: JobId, request: Request, services: Served, person: Anybody) -> Response:
-    """Follow a job: its present state first, then every change until it has ended."""
+    """Follow a job: its present state first, then every change until it has ended.
+
+    Of a training, events of the kind `curve` bring the points of its curve as they come.
+    """
     await run_in_threadpool(services.jobs.get, job_id)
 
     def present() -> tuple[Job, ...]:
         return (services.jobs.get(job_id),)
 
-    return _stream(_events(request, job_id, present))
+    return _stream(_events(request, job_id, present, services.learning.curve))
 
 
 @router.get("/events", response_class=Response, responses=_EVENTS)
@@ -85,24 +101,49 @@ async def watch_jobs(request: Request, services: Served, person: Anybody) -> Res
         queued = services.jobs.all(JobState.QUEUED, _MOST_AT_ONCE)
         return (*services.jobs.all(JobState.RUNNING, _MOST_AT_ONCE), *queued)
 
-    return _stream(_events(request, None, present))
+    return _stream(_events(request, None, present, services.learning.curve))
 
 
-async def _events(request: Request, job_id: str | None, present: Callable[[], tuple[Job, ...]]) -> AsyncIterator[bytes]:
+async def _events(
+    request: Request, job_id: str | None, present: Callable[[], tuple[Job, ...]], curve: Curve
+) -> AsyncIterator[bytes]:
     """Yield the events; listening begins before the present state is read, so that no change falls between."""
     newsroom: Newsroom = request.app.state.newsroom
     heartbeat_s: float = request.app.state.options.limits.heartbeat_s
+    told = _Told(curve)
     with newsroom.listening(job_id) as listener:
         for job in await run_in_threadpool(present):
-            yield _event(job)
+            yield await run_in_threadpool(told.events, job)
             if job_id is not None and job.has_ended:
                 return
         async for job_or_none in listener.news(heartbeat_s):
             if newsroom.is_closed:
                 return
-            yield b": still here\n\n" if job_or_none is None else _event(job_or_none)
+            yield b": still here\n\n" if job_or_none is None else await run_in_threadpool(told.events, job_or_none)
             if job_id is not None and job_or_none is not None and job_or_none.has_ended:
                 return
+
+
+@dataclass
+class _Told:
+    """What one listener has been told of the curves of trainings: the last step of each."""
+
+    curve: Curve
+    steps: dict[str, int] = field(default_factory=dict)
+
+    def events(self, job: Job) -> bytes:
+        """Return a change of a job as events: the new points of its curve, and the job."""
+        return self._points(job) + _event(job)
+
+    def _points(self, job: Job) -> bytes:
+        if job.kind != JobKind.TRAIN:
+            return b""
+        new = [point for point in self.curve(job.id) if point.step > self.steps.get(job.id, -1)]
+        if not new:
+            return b""
+        self.steps[job.id] = new[-1].step
+        told = {"job": job.id, "points": [PointView.of(point).model_dump(mode="json") for point in new]}
+        return b"event: curve\ndata: " + json.dumps(told).encode() + b"\n\n"
 
 
 def _event(job: Job) -> bytes:

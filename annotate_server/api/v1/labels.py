@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from annotate_server.api.files import file_response
 from annotate_server.api.uploads import received_label
@@ -46,7 +47,8 @@ async def import_label(
     def take(file: Path) -> Label:
         return services.downloads.import_label(project_id, case_id, file, person)
 
-    return LabelView.of(await received_label(request, services, take))
+    label = await received_label(request, services, take)
+    return LabelView.of(await run_in_threadpool(services.labels.get, label.id))
 
 
 @router.get("/labels/{label_id}", responses=may(404))
@@ -72,4 +74,5 @@ def list_reviews(project_id: ProjectId, services: Served, person: Anybody) -> li
 @router.post("/labels/{label_id}/review", responses=may(404, 409, 507))
 def review_label(label_id: LabelId, form: ReviewForm, services: Served, person: Reviewer) -> LabelView:
     """Approve a label of somebody else, or return it with a comment."""
-    return LabelView.of(services.reviewing.review(label_id, person, form.state, form.comment))
+    services.reviewing.review(label_id, person, form.state, form.comment)
+    return LabelView.of(services.labels.get(label_id))

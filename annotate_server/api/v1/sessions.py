@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from annotate_server.api.v1.documented import CHANGE, IN_SESSION, CaseId, IfMatch, ProjectId, SessionId, etag, may
 from annotate_server.api.v1.documented import revision_of as revision
-from annotate_server.api.v1.forms import HeartbeatForm, LockedForm
+from annotate_server.api.v1.forms import HeartbeatForm, LockedForm, SubmitForm
 from annotate_server.api.v1.views import LabelView, SessionView
 from annotate_server.api.who import Anybody, Served
 from annotate_server.domain.annotation import Session
@@ -58,12 +58,18 @@ def lock_segments(
 
 @router.post("/sessions/{session_id}/submit", status_code=201, responses=may(*CHANGE))
 def submit(
-    session_id: SessionId, services: Served, person: Anybody, response: Response, if_match: IfMatch = None
+    session_id: SessionId,
+    services: Served,
+    person: Anybody,
+    response: Response,
+    form: SubmitForm | None = None,
+    if_match: IfMatch = None,
 ) -> LabelView:
     """Make the draft a label; the session ends."""
-    label = services.annotator.submit(session_id, person, revision(if_match))
+    is_partial = form.is_partial if form is not None else None
+    label = services.annotator.submit(session_id, person, revision(if_match), is_partial=is_partial)
     response.headers["Location"] = f"/api/v1/labels/{label.id}"
-    return LabelView.of(label)
+    return LabelView.of(services.labels.get(label.id))
 
 
 @router.post("/sessions/{session_id}/leave", responses=may(*IN_SESSION, 507))

@@ -6,8 +6,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from annotate_server.domain.annotation import Label, Session
-from annotate_server.domain.dicom_uids import series_uid, study_uid
+from annotate_server.domain.annotation import Label, SendingState, Session
+from annotate_server.domain.dicom_uids import segmentation_uids, series_uid, study_uid
 from annotate_server.domain.errors import Problem
 from annotate_server.domain.job import Job
 from annotate_server.domain.labelmap import CodedConcept, Segment, labelmap_dtype
@@ -15,6 +15,8 @@ from annotate_server.domain.project import Project, WorkItem
 from annotate_server.domain.store_ports import User
 from annotate_server.domain.stored import KnownCase, StoredPrediction
 from annotate_server.workflows.dicom_serving import ShownSlice
+from annotate_server.workflows.drafted import Drafted
+from annotate_server.workflows.ingest import Refused
 
 
 class View(BaseModel):
@@ -68,6 +70,8 @@ class ProjectView(View):
     apps: list[str]
     modalities: list[str]
     review: str
+    send_labels_back: bool
+    strategy: str
 
     @classmethod
     def of(cls, project: Project) -> Self:
@@ -79,6 +83,8 @@ class ProjectView(View):
             apps=list(project.apps),
             modalities=[str(each) for each in project.modalities],
             review=str(project.review),
+            send_labels_back=project.send_labels_back,
+            strategy=project.strategy,
         )
 
 
@@ -93,11 +99,17 @@ class GeometryView(View):
 
 
 class SliceView(View):
-    """Slice k of a case: a frame, counted from 1, of an instance that DICOMweb serves."""
+    """Slice k of a case: a frame, counted from 1, of an instance that DICOMweb serves.
+
+    `shift_ji` says how far, in voxels along j and i, its first voxel lies from the case's grid's: 0 nearly always.
+    For a tilted gantry the grid is upright, and voxel (row, column) of the image is voxel (k, row + shift, column +
+    shift) of the case, each shift rounded to the nearest whole number (a half to the even one).
+    """
 
     sop_instance_uid: str
     frame: int
     k: int
+    shift_ji: list[float] = [0.0, 0.0]
 
 
 class CaseView(View):
@@ -105,7 +117,7 @@ class CaseView(View):
 
     `name` is what people know it by; `patient` is a pseudonym. `study_uid` and `series_uid` are what DICOMweb serves it
     as, also where it came in another format. `instances`, where one case is asked for, are its slices in the order of
-    k; none where the case's grid is not that of its images (a tilted gantry) or its files are not there.
+    k; none where its files are not there.
     """
 
     id: str
@@ -154,6 +166,27 @@ class CaseView(View):
             is_missing=known.is_missing,
             added_at=known.added_at,
             instances=[SliceView(**vars(each)) for each in slices],
+        )
+
+
+class RefusedView(View):
+    """Something among the studies that can be no case: `kind` is the type of the problem, `reason` says what to do."""
+
+    name: str
+    format: str
+    series_uid: str | None
+    kind: str
+    reason: str
+
+    @classmethod
+    def of(cls, refused: Refused) -> Self:
+        """Return the view of what cannot be used."""
+        return cls(
+            name=refused.name,
+            format=refused.stored.format,
+            series_uid=refused.stored.series_uid,
+            kind=refused.kind,
+            reason=refused.reason,
         )
 
 
@@ -211,8 +244,37 @@ class SessionView(View):
         )
 
 
+class SendingView(View):
+    """A label's way to the archive: pending, sent, or impossible; `reason` says why it is not there yet, or never."""
+
+    state: str
+    attempts: int
+    reason: str
+    next_at: datetime | None
+    sent_at: datetime | None
+    sop_instance_uid: str
+
+    @classmethod
+    def of(cls, label: Label) -> Self | None:
+        """Return the view of a label's sending; None for one that stays here."""
+        sending = label.sending
+        if sending is None:
+            return None
+        return cls(
+            state=sending.state,
+            attempts=sending.attempts,
+            reason=sending.reason,
+            next_at=sending.next_at if sending.state is SendingState.PENDING else None,
+            sent_at=sending.sent_at,
+            sop_instance_uid=segmentation_uids(label.id)[1],
+        )
+
+
 class LabelView(View):
-    """A label: who drew it, from what, and what a second person said."""
+    """A label: who drew it, from what, what a second person said, and whether it goes back to the archive.
+
+    A partial one speaks only about the slices in which it holds something.
+    """
 
     id: str
     project: str
@@ -226,10 +288,12 @@ class LabelView(View):
     events: int
     active_s: float
     made_at: datetime | None
+    is_partial: bool
     state: str
     reviewer: str | None
     comment: str
     reviewed_at: datetime | None
+    sending: SendingView | None
 
     @classmethod
     def of(cls, label: Label) -> Self:
@@ -247,15 +311,17 @@ class LabelView(View):
             events=label.events,
             active_s=label.active_s,
             made_at=label.made_at,
+            is_partial=label.is_partial,
             state=label.state,
             reviewer=label.reviewer,
             comment=label.comment,
             reviewed_at=label.reviewed_at,
+            sending=SendingView.of(label),
         )
 
 
 class WorkItemView(View):
-    """Where a case stands in a project."""
+    """Where a case stands in a project; `difficulty` is how unsure the model was of its draft, 0 to 1."""
 
     case: str
     status: str
@@ -264,6 +330,7 @@ class WorkItemView(View):
     label: str | None
     reason: str
     predicted_by: str | None
+    difficulty: float | None
     changed_at: datetime | None
 
     @classmethod
@@ -277,6 +344,7 @@ class WorkItemView(View):
             label=item.label_id,
             reason=item.reason,
             predicted_by=item.predicted_by,
+            difficulty=item.difficulty,
             changed_at=item.changed_at,
         )
 
@@ -302,6 +370,36 @@ class PredictionView(View):
             version=stored.version,
             segments=[SegmentView.of(segment) for segment in stored.layer.segments],
             notes=list(stored.notes),
+            made_at=stored.made_at,
+        )
+
+
+class DraftedView(View):
+    """What a model made of a session's case, before it was corrected.
+
+    `segments` have the indices of the session. `unsure` is how unsure the model was in each slice k, 0 to 1; empty
+    where it does not say.
+    """
+
+    prediction: str
+    model: str
+    version: str
+    segments: list[SegmentView]
+    notes: list[str]
+    unsure: list[float]
+    made_at: datetime
+
+    @classmethod
+    def of(cls, found: Drafted) -> Self:
+        """Return the view of a draft."""
+        stored = found.prediction
+        return cls(
+            prediction=stored.id,
+            model=stored.model,
+            version=stored.version,
+            segments=[SegmentView.of(segment) for segment in found.segments],
+            notes=list(stored.notes),
+            unsure=list(found.unsure),
             made_at=stored.made_at,
         )
 

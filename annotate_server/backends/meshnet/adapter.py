@@ -2,22 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 
+from annotate_server.backends.label_votes import on_grid
+from annotate_server.backends.meshnet import learning
 from annotate_server.backends.meshnet.chain import Chain
 from annotate_server.backends.meshnet.conform import SIDE, Conformed, conform
 from annotate_server.backends.meshnet.contrast import check_contrast
 from annotate_server.backends.meshnet.engine import Engine
-from annotate_server.backends.meshnet.labels import Labels, largest_part, on_grid
+from annotate_server.backends.meshnet.labels import Labels, largest_part
 from annotate_server.backends.meshnet.parameters import MeshNetParameters, Precision, read_parameters
 from annotate_server.backends.meshnet.precision import chosen_dtype
 from annotate_server.backends.meshnet.standardise import network_input
 from annotate_server.backends.meshnet.tfjs import read_chain
-from annotate_server.domain.errors import InvalidApp, NotMadeFor, PredictionFailed
+from annotate_server.domain.errors import InvalidApp, InvalidRequest, NotMadeFor, PredictionFailed
 from annotate_server.domain.geometry import Box
+from annotate_server.domain.labelmap import LabelVoxels, Segment, labelmap_dtype
+from annotate_server.domain.learning_ports import TrainingTask
 from annotate_server.domain.model import App, ModelCard, ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import Control, LoadedModel
+from annotate_server.domain.recipe import Recipe
+from annotate_server.domain.training import Checkpoint, TrainingPlace
 from annotate_server.domain.volume import Volume
 
 _LEAST_EXTENT_MM = 100.0
@@ -48,6 +56,20 @@ class MeshNetBackend:
         dtype = chosen_dtype(parameters.precision, chain.width, device)
         return LoadedMeshNet(app.card, parameters, Engine(chain, device, dtype))
 
+    def train(
+        self, start: ModelVersion, training: TrainingTask, recipe: Recipe, place: TrainingPlace, control: Control
+    ) -> Checkpoint:
+        """Train from a version's weights on patches of conformed heads; InvalidRequest where it has none."""
+        return learning.train(start, training, recipe, place, control)
+
+    def between(self, old: ModelVersion, new: Checkpoint, share: float, folder: Path) -> Checkpoint:
+        """Return the network whose weights lie `share` of the way from old to new, written into `folder`."""
+        return learning.interpolated(old, new, share, folder)
+
+    def planned(self, app: App, training: TrainingTask, control: Control) -> App:
+        """Raise InvalidRequest: a MeshNet begins from published weights."""
+        raise InvalidRequest("a MeshNet begins from published weights", remedy="Use torch_module for a new model.")
+
 
 @dataclass
 class LoadedMeshNet:
@@ -77,7 +99,9 @@ class LoadedMeshNet:
         found, own = _unturned(turned, box, conformed)
         control.report(1.0, "done")
         notes = (*remarks, *_notes(volume, conformed, box))
-        return Prediction(found, own, self.card.segments, notes=notes)
+        indices = [0, *(segment.index for segment in self.card.segments)]
+        answer: LabelVoxels = own if indices == list(range(len(indices))) else _indexed(own, self.card.segments)
+        return Prediction(found, answer, self.card.segments, notes=notes)
 
     def close(self) -> None:
         """Give back the weights."""
@@ -98,6 +122,12 @@ class LoadedMeshNet:
         return labels
 
 
+def _indexed(classes: Labels, segments: tuple[Segment, ...]) -> LabelVoxels:
+    """Return the index of the nth segment for class n."""
+    table = np.array([0, *(segment.index for segment in segments)], dtype=labelmap_dtype(segments))
+    return cast("LabelVoxels", table[classes])
+
+
 def _unturned(turned: Labels, box: Box, conformed: Conformed) -> tuple[Box, Labels]:
     """Return the box and the labels in it in the order of the volume's own axes."""
     whole = np.zeros(conformed.turn.geometry.shape, np.uint8)
@@ -108,10 +138,10 @@ def _unturned(turned: Labels, box: Box, conformed: Conformed) -> tuple[Box, Labe
 
 
 def _check_segments(app: App, chain: Chain) -> None:
-    """Refuse an app whose segments are not the network's classes."""
-    named, known = {segment.index for segment in app.card.segments}, set(range(1, chain.classes))
-    if named != known or chain.classes > np.iinfo(np.uint8).max + 1:
-        raise InvalidApp(f"its network tells {chain.classes - 1} segments apart, not {len(named)}", source=app.name)
+    """Refuse an app whose segments are not the network's classes: the nth is class n."""
+    named = len(app.card.segments)
+    if named != chain.classes - 1 or chain.classes > np.iinfo(np.uint8).max + 1:
+        raise InvalidApp(f"its network tells {chain.classes - 1} segments apart, not {named}", source=app.name)
 
 
 def _check_is_head(volume: Volume, card: ModelCard) -> None:

@@ -2,19 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annotate_server.backends.obelisk import passes
+from annotate_server.backends.obelisk import learning, passes
 from annotate_server.backends.obelisk.field import SHORTEST_MM, USUAL_MM, Trunk, find_trunk
 from annotate_server.backends.obelisk.network import CLASSES, ObeliskNet, load_network
-from annotate_server.domain.errors import InvalidApp, NotMadeFor, WeightsMissing
+from annotate_server.domain.errors import InvalidApp, InvalidRequest, NotMadeFor, WeightsMissing
 from annotate_server.domain.geometry import Box, Geometry, Shape
-from annotate_server.domain.labelmap import Segment
+from annotate_server.domain.labelmap import LabelVoxels, Segment, labelmap_dtype
+from annotate_server.domain.learning_ports import TrainingTask
 from annotate_server.domain.model import App, ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import Control
+from annotate_server.domain.recipe import Recipe
+from annotate_server.domain.training import Checkpoint, TrainingPlace
 from annotate_server.domain.volume import Modality, Volume
 from annotate_server.imaging.spatial import Reorientation, reoriented
 
@@ -28,30 +33,28 @@ _LEAST_UPRIGHT = 0.94
 
 @dataclass(frozen=True, slots=True)
 class ObeliskParameters:
-    """What an app may choose: `folds`, the published weights (1 to 4) whose probabilities are averaged.
+    """What an app may choose: `weights`, the files of the networks whose probabilities are averaged.
 
-    The first of them also looks for the abdomen.
+    The first of them also looks for the abdomen. An app names them, or the published `folds` (1 to 4).
     """
 
-    folds: tuple[int, ...]
+    weights: tuple[str, ...]
 
     @classmethod
     def parse(cls, app: App) -> "ObeliskParameters":
         """Return the parameters of an app; InvalidApp with what is wrong."""
-        unknown = sorted(set(app.parameters) - {"folds"})
+        unknown = sorted(set(app.parameters) - {"folds", "weights"})
         if unknown:
             raise InvalidApp(f"the backend obelisk has no parameter {unknown[0]!r}", source=app.name)
-        folds = app.parameters.get("folds")
-        if not isinstance(folds, Sequence) or not folds or not all(fold in (1, 2, 3, 4) for fold in folds):
-            raise InvalidApp("`folds` must be a list of numbers from 1 to 4", source=app.name)
-        absent = [name for name in map(_weights_name, folds) if name not in {file.name for file in app.weights}]
+        names = _trained(app) if "weights" in app.parameters else _published(app)
+        absent = [name for name in names if name not in {file.name for file in app.weights}]
         if absent:
-            raise InvalidApp(f"`folds` asks for {absent[0]}, which is none of the app's weights", source=app.name)
-        if {segment.index for segment in app.card.segments} != set(range(1, CLASSES)):
+            raise InvalidApp(f"its parameters ask for {absent[0]}, which is none of the app's weights", source=app.name)
+        if "folds" in app.parameters and {segment.index for segment in app.card.segments} != set(range(1, CLASSES)):
             raise InvalidApp(
                 f"the app must have the segments 1 to {CLASSES - 1}, in the network's order", source=app.name
             )
-        return cls(tuple(folds))
+        return cls(names)
 
 
 class ObeliskBackend:
@@ -61,13 +64,37 @@ class ObeliskBackend:
 
     def load(self, version: ModelVersion, device: str) -> "ObeliskModel":
         """Make a version ready; raises InvalidApp, WeightsMissing or WeightsInvalid."""
-        names = [_weights_name(fold) for fold in ObeliskParameters.parse(version.app).folds]
+        names = ObeliskParameters.parse(version.app).weights
         absent = [name for name in names if name not in version.files]
         if absent:
             remedy = f"Run `annotate models pull {version.model}`"
             raise WeightsMissing(f"{absent[0]} is not installed", source=version.model, remedy=remedy)
         networks = [load_network(version.files[name]).to(device) for name in names]
-        return ObeliskModel(networks, version.app.card.segments)
+        segments = version.app.card.segments
+        if any(network.head.out_channels != len(segments) + 1 for network in networks):
+            raise InvalidApp(f"its network does not tell {len(segments)} segments apart", source=version.model)
+        return ObeliskModel(networks, segments)
+
+    def train(
+        self, start: ModelVersion, training: TrainingTask, recipe: Recipe, place: TrainingPlace, control: Control
+    ) -> Checkpoint:
+        """Train the first of a version's networks on abdomens that it finds itself; one at a time.
+
+        Raises InvalidRequest where there are no weights, or segments are left out.
+        """
+        learning.first_weights(start)
+        preparation = learning.AbdomenPreparation(self.load(start, control.device).abdomen)
+        return learning.train(start, training, recipe, place, preparation, control)
+
+    def between(self, old: ModelVersion, new: Checkpoint, share: float, folder: Path) -> Checkpoint:
+        """Return the network whose weights lie `share` of the way from old to new, written into `folder`."""
+        return learning.interpolated(old, new, share, folder)
+
+    def planned(self, app: App, training: TrainingTask, control: Control) -> App:
+        """Raise InvalidRequest: an OBELISK network begins from published weights."""
+        raise InvalidRequest(
+            "an OBELISK network begins from published weights", remedy="Use torch_module for a new model."
+        )
 
 
 class ObeliskModel:
@@ -85,16 +112,26 @@ class ObeliskModel:
         """
         volume = next(iter(volumes.values()))
         turn = reoriented(volume.geometry, "IAL")
+        cube, window, findings = self._abdomen(volume, turn, control)
+        chances = passes.without_fragments(passes.probabilities(self._networks, cube))
+        control.check()
+        control.report(0.9, "drawing the organs at full resolution")
+        return self._prediction(chances, window, turn, _notes(turn.geometry, findings))
+
+    def abdomen(self, volume: Volume) -> learning.Abdomen:
+        """Return what the network reads of a volume; raises NotMadeFor for what is no CT of an upper abdomen."""
+        turn = reoriented(volume.geometry, "IAL")
+        cube, window, _ = self._abdomen(volume, turn, Control())
+        return learning.Abdomen(passes.scaled(cube).numpy(), window, turn)
+
+    def _abdomen(self, volume: Volume, turn: Reorientation, control: Control) -> tuple[Tensor, Box, passes.Findings]:
+        """Return the HU of the abdomen on the network's grid, where it lies, and what was seen on the way."""
         voxels = turn.apply(volume.voxels)
         _check(volume, turn.geometry)
         trunk = find_trunk(voxels, turn.geometry.spacing_mm)
         window, findings = self._look_around(voxels, trunk, control)
         control.report(0.5, "segmenting the abdomen")
-        cube = passes.enhanced(passes.sampled(voxels, window), findings.contrast_shift_hu)
-        chances = passes.without_fragments(passes.probabilities(self._networks, cube))
-        control.check()
-        control.report(0.9, "drawing the organs at full resolution")
-        return self._prediction(chances, window, turn, _notes(turn.geometry, findings))
+        return passes.enhanced(passes.sampled(voxels, window), findings.contrast_shift_hu), window, findings
 
     def close(self) -> None:
         """Give back the memory of the networks."""
@@ -121,15 +158,31 @@ class ObeliskModel:
         labels, uncertainty = passes.upsampled(chances, window, inside)
         return Prediction(
             box=_as_stored(inside, turn),
-            labels=np.ascontiguousarray(turn.undo(labels)),
+            labels=np.ascontiguousarray(turn.undo(_indexed(labels, self._segments))),
             segments=self._segments,
             uncertainty=np.ascontiguousarray(turn.undo(uncertainty)),
             notes=notes,
         )
 
 
-def _weights_name(fold: int) -> str:
-    return f"obeliskhybrid_tcia_fold{fold}.pth"
+def _published(app: App) -> tuple[str, ...]:
+    folds = app.parameters.get("folds")
+    if not isinstance(folds, Sequence) or not folds or not all(fold in (1, 2, 3, 4) for fold in folds):
+        raise InvalidApp("`folds` must be a list of numbers from 1 to 4", source=app.name)
+    return tuple(f"obeliskhybrid_tcia_fold{fold}.pth" for fold in folds)
+
+
+def _trained(app: App) -> tuple[str, ...]:
+    names = app.parameters["weights"]
+    if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) for name in names):
+        raise InvalidApp("`weights` must be a list of file names", source=app.name)
+    return tuple(names)
+
+
+def _indexed(classes: NDArray[np.uint8], segments: tuple[Segment, ...]) -> LabelVoxels:
+    """Return the index of the nth segment for class n."""
+    table = np.array([0, *(segment.index for segment in segments)], dtype=labelmap_dtype(segments))
+    return cast("LabelVoxels", table[classes])
 
 
 def _check(volume: Volume, upright: Geometry) -> None:

@@ -13,6 +13,8 @@ from pickle import UnpicklingError
 from typing import cast
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -23,7 +25,12 @@ SIDE = 144
 """Voxels along each side of the input: the offsets are fractions of it, and the weights know no other."""
 
 CLASSES = 9
+"""Those of the published weights, background included; a network that has learned more has more outputs."""
 _SLOPE = 0.025
+_UNREADABLE = (
+    *(OSError, RuntimeError, KeyError, ValueError, EOFError, AttributeError, TypeError),
+    *(UnpicklingError, SafetensorError),
+)
 _HALF, _QUARTER = (72, 72, 72), (36, 36, 36)
 _FAR_GRID = (18, 36, 18)
 """The published weights were trained with this grid of the wide branch: the middle axis is twice as dense."""
@@ -53,12 +60,12 @@ class Obelisk(nn.Module):
 
 
 class ObeliskNet(nn.Module):
-    """The whole network; maps (1, 1, 144, 144, 144) to (1, 9, 144, 144, 144) logits.
+    """The whole network; maps (1, 1, 144, 144, 144) to (1, classes, 144, 144, 144) logits.
 
     The axes of the input run towards Left, Anterior, Inferior; its values are HU / 1024 + 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = CLASSES) -> None:
         """Create fresh weights."""
         super().__init__()
         self.full = _convolution(1, 4)
@@ -72,10 +79,10 @@ class ObeliskNet(nn.Module):
         self.join_quarter = _convolution(64, 32)
         self.join_half = _convolution(64, 12)
         self.join_full = _convolution(16, CLASSES)
-        self.head = nn.Conv3d(CLASSES, CLASSES, 1)
+        self.head = nn.Conv3d(CLASSES, classes, 1)
 
     def forward(self, volume: Tensor) -> Tensor:
-        """Return logits of the nine classes (0 is background) for one volume."""
+        """Return logits of the classes (0 is background) for one volume."""
         blurred = functional.avg_pool3d(volume, 3, padding=1, stride=1)
         near = self.near(blurred)
         far = self.far(functional.avg_pool3d(blurred, 3, padding=1, stride=1))
@@ -88,6 +95,10 @@ class ObeliskNet(nn.Module):
         deep = _resized(_leaky(self.join_half(deep)), volume.shape[2:])
         return cast("Tensor", self.head(_leaky(self.join_full(torch.cat([deep, full], dim=1)))))
 
+    def every_resolution(self, volume: Tensor) -> list[Tensor]:
+        """Return the logits in a list: the network has one resolution."""
+        return [self(volume)]
+
     def fuse(self) -> None:
         """Fold each normalisation into the convolution before it; changes the network, for prediction only."""
         self.eval()
@@ -97,22 +108,44 @@ class ObeliskNet(nn.Module):
 
 
 def load_network(path: Path) -> ObeliskNet:
-    """Return the network with the published weights of one fold, fused, in evaluation mode.
+    """Return the network with the weights of a file, fused, in evaluation mode.
 
     Raises WeightsInvalid for a file that holds other weights.
     """
-    network = ObeliskNet()
+    network = read_network(path)
+    network.fuse()
+    for parameter in network.parameters():
+        parameter.requires_grad = False
+    return network
+
+
+def read_network(path: Path) -> ObeliskNet:
+    """Return the network with the weights of a file as it is trained; raises WeightsInvalid."""
+    state = state_of(path)
+    network = ObeliskNet(len(state["head.bias"]))
+    network.load_state_dict(state)
+    return network
+
+
+def state_of(path: Path) -> dict[str, Tensor]:
+    """Return the weights of a file by the names of this module: safetensors, or a published one of one fold.
+
+    Raises WeightsInvalid for a file that holds other weights.
+    """
     try:
-        stored = cast("Mapping[str, Tensor]", torch.load(path, weights_only=True, map_location="cpu"))
-        network.load_state_dict({_own_name(key): value for key, value in stored.items()})
-    except (OSError, RuntimeError, KeyError, ValueError, EOFError, AttributeError, TypeError, UnpicklingError) as error:
+        if path.suffix == ".safetensors":
+            state: dict[str, Tensor] = load_file(path)
+        else:
+            stored = cast("Mapping[str, Tensor]", torch.load(path, weights_only=True, map_location="cpu"))
+            state = {_own_name(key): value for key, value in stored.items()}
+        ObeliskNet(len(state["head.bias"])).load_state_dict(state)
+    except _UNREADABLE as error:
         raise WeightsInvalid(
-            "the file does not hold the weights of the hybrid OBELISK network for nine classes",
+            "the file does not hold the weights of a hybrid OBELISK network",
             source=path.name,
             remedy="Install them again with `annotate models pull` or `annotate models import`",
         ) from error
-    network.fuse()
-    return network.requires_grad_(requires_grad=False)
+    return state
 
 
 def _own_name(published: str) -> str:

@@ -73,10 +73,15 @@ def enhanced(cube: Tensor, shift_hu: float) -> Tensor:
     return cube + shift_hu * ((cube + 30.0) / 40.0).clamp(0.0, 1.0)
 
 
+def scaled(cube: Tensor) -> Tensor:
+    """Return HU as the networks take them."""
+    return (cube / 1024.0 + 1.0).contiguous()
+
+
 def probabilities(networks: Sequence[ObeliskNet], cube: Tensor) -> Tensor:
     """Return the mean probability of the classes over networks, (classes, L, A, I), for HU on their grid."""
     device = next(networks[0].parameters()).device
-    volume = (cube / 1024.0 + 1.0)[None, None].contiguous().to(device)
+    volume = scaled(cube)[None, None].to(device)
     with torch.inference_mode():
         total = networks[0](volume).softmax(1)
         for network in networks[1:]:

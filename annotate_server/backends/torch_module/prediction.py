@@ -1,4 +1,4 @@
-"""From one canonical array to probabilities: normalise, pad, run, mirror, cut back.
+"""From one canonical array to probabilities: pad, run, mirror, cut back.
 
 Arrays are (k, j, i) in LPS order (i towards Left, j towards Posterior, k towards Superior) at the network's spacing.
 """
@@ -31,22 +31,22 @@ def normalise(array: NDArray[np.generic], lower_percent: float = 0.5, upper_perc
 
 def predict_probabilities(
     network: nn.Module,
-    canonical_array: NDArray[np.generic],
+    values: FloatArray,
     *,
     smallest_grid: Sequence[int] = (1, 1, 1),
     mirror_axes: Sequence[int] = (),
     precision: torch.dtype = torch.float32,
 ) -> FloatArray:
-    """Return the probability of every class, (classes, k, j, i), float32, on the voxels of `canonical_array` (k, j, i).
+    """Return the probability of every class, (classes, k, j, i), float32, of normalised `values` (k, j, i).
 
-    The array is normalised, padded on all sides with its mean to `smallest_grid` or more, and predicted whole; for each
-    of `mirror_axes` (0 is k) the mirrored array is predicted too and the probabilities are averaged.
+    The array is padded on all sides with 0 to `smallest_grid` or more, and predicted whole; for each of `mirror_axes`
+    (0 is k) the mirrored array is predicted too and the probabilities are averaged.
     Side effect: puts the network in evaluation mode.
     """
     network.eval()
     parameter = next(network.parameters())
-    volume = torch.from_numpy(normalise(canonical_array)).to(parameter.device)[None, None]
-    padded, inside = _pad(volume, smallest_grid, int(getattr(network, "stride", 1)))
+    volume = torch.from_numpy(values).to(parameter.device)[None, None]
+    padded, inside = _pad(volume, smallest_grid, getattr(network, "stride", (1, 1, 1)))
     with torch.inference_mode(), torch.autocast(parameter.device.type, precision, enabled=precision != torch.float32):
         total = _probabilities(network, padded)
         for axis in mirror_axes:
@@ -61,10 +61,11 @@ def _probabilities(network: nn.Module, volume: Tensor) -> Tensor:
     return logits.float().softmax(1)
 
 
-def _pad(volume: Tensor, smallest_grid: Sequence[int], stride: int) -> tuple[Tensor, tuple[slice, ...]]:
+def _pad(volume: Tensor, smallest_grid: Sequence[int], stride: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
     """Centre the volume on a grid that the network accepts, filled with 0; also return the box it occupies there."""
     sides = volume.shape[2:]
-    target = [-(-max(side, least) // stride) * stride for side, least in zip(sides, smallest_grid, strict=True)]
+    rows = zip(sides, smallest_grid, stride, strict=True)
+    target = [-(-max(side, least) // step) * step for side, least, step in rows]
     before = [(wide - side) // 2 for wide, side in zip(target, sides, strict=True)]
     amounts = [(first, wide - side - first) for first, wide, side in zip(before, target, sides, strict=True)]
     padded = functional.pad(volume, [amount for pair in reversed(amounts) for amount in pair])

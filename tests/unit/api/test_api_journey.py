@@ -179,8 +179,19 @@ def test_an_open_case_is_taken_and_says_by_whom(web: httpx.Client, running: Runn
 def test_a_stored_prediction_is_taken_into_the_draft(web: httpx.Client, running: Running, session: str) -> None:
     stored = running.site.add_prediction("case1")
     assert web.get("/api/v1/cases/case1/prediction").json()["id"] == stored
+    assert web.get(f"{session}/drafted").json() is None
+    assert web.get(f"{session}/drafted/labelmap").status_code == 404
     taken = frame_of(web.post(f"{session}/predictions/{stored}"))
     assert (taken.voxels == 1).sum() == 2 * 4 * 5
+    drafted = web.get(f"{session}/drafted").json()
+    assert [drafted["prediction"], drafted["model"], drafted["version"], drafted["unsure"]] == [
+        stored,
+        "bright",
+        "1",
+        [],
+    ]
+    made = frame_of(web.get(f"{session}/drafted/labelmap"))
+    assert (made.box.shape, made.voxels.sum(), made.revision) == ((2, 4, 5), 40, taken.revision)
     assert web.get(f"/api/v1/predictions/{stored}/file", params={"format": "nifti"}).content == b"nifti: Bright"
     assert web.get("/api/v1/cases/case2/prediction").status_code == 404
 
@@ -272,3 +283,18 @@ def test_models_say_whether_they_can_be_used(web: httpx.Client) -> None:
 def test_the_server_says_who_asks_and_what_it_takes(web: httpx.Client) -> None:
     assert web.get("/api/v1/me").json() == {"name": "me", "role": "admin", "verified": False}
     assert "dicom-seg" in web.get("/api/v1/server").json()["downloads"]
+
+
+def test_a_label_that_goes_back_to_the_archive_says_so_from_its_approval_on(web: httpx.Client) -> None:
+    form = {"title": "Back", "segments": [], "apps": ["bright"], "send_labels_back": True}
+    made = web.post("/api/v1/projects", json={**form, "id": "back"})
+    assert (made.status_code, made.json()["send_labels_back"]) == (201, True)
+    assert not web.get("/api/v1/projects/bright").json()["send_labels_back"]
+    session = web.post("/api/v1/projects/back/cases/case1/sessions").headers["location"]
+    label = web.post(f"{session}/submit", headers={"If-Match": '"0"'}).json()
+    sending = label["sending"]
+    assert (sending["state"], sending["attempts"], sending["reason"], sending["sent_at"]) == ("pending", 0, "", None)
+    assert sending["sop_instance_uid"].startswith("2.25.")
+    assert web.get(f"/api/v1/labels/{label['id']}").json()["sending"] == sending
+    changed = web.put("/api/v1/projects/back", json={**form, "send_labels_back": False})
+    assert not changed.json()["send_labels_back"]

@@ -6,7 +6,8 @@ from conftest import oblique_geometry
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from annotate_server.backends.meshnet.labels import largest_part, on_grid
+from annotate_server.backends.label_votes import on_grid
+from annotate_server.backends.meshnet.labels import largest_part
 from annotate_server.domain.geometry import Geometry
 
 SOURCE = Geometry((40, 44, 48), (1.0, 1.0, 1.0), ((1.0, 0, 0), (0, 0, -1.0), (0, -1.0, 0)), (-20.0, 22.0, 20.0))

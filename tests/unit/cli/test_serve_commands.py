@@ -107,3 +107,35 @@ def test_a_server_loads_nothing_that_only_other_commands_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("set()"), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("studies", "settings", "said"),
+    [
+        ("http://user:secret@archive/rs", {}, "holds no password"),
+        ("http://", {}, "no address of a DICOM archive"),
+        ("http://archive/rs?x=1", {}, "neither ? nor #"),
+        ("http://archive/rs", {"USER": "anne"}, "takes a password"),
+        ("http://archive/rs", {"PASSWORD": "secret"}, "a password a user"),
+        ("http://archive/rs", {"USER": "anne", "PASSWORD": "secret", "TOKEN": "secret"}, "not with both"),
+        ("http://archive/rs", {"CERTIFICATES": "gone.pem"}, "holds no certificates"),
+        ("no-such-folder", {}, "no such folder"),
+    ],
+)
+def test_an_archive_that_cannot_be_asked_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, studies: str, settings: dict[str, str], said: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"ANNOTATE_ARCHIVE_{name}", value)
+    refused = run("serve", "--studies", studies, "--port", "0", "--json")
+    assert refused.exit_code != 0
+    assert said in json.loads(refused.stdout)["problem"]["detail"]
+    assert "secret" not in refused.output
+
+
+def test_no_list_of_the_settings_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANNOTATE_ARCHIVE_USER", "anne")
+    monkeypatch.setenv("ANNOTATE_ARCHIVE_PASSWORD", "very-secret")
+    listed = run("doctor", "--json")
+    assert "setting archive_password" in listed.stdout
+    assert "very-secret" not in listed.stdout

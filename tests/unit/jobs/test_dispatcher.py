@@ -9,7 +9,7 @@ import pytest
 
 from annotate_server.domain.compute import JobNews, JobWatchers
 from annotate_server.domain.errors import NoSpace, Problem, StateError
-from annotate_server.domain.job import Job, JobState, Priority
+from annotate_server.domain.job import Again, Job, JobKinds, JobState, Priority
 from annotate_server.jobs.dispatcher import Dispatcher, JobWork
 from annotate_server.jobs.lanes import Lane
 from annotate_server.jobs.worker_process import WorkerOptions, WorkerProcess
@@ -254,11 +254,11 @@ def test_a_closed_lane_puts_the_job_back(bench: Bench, tmp_path: Path) -> None:
 def test_a_queue_in_trouble_is_asked_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     claim, troubles = bench.queue.claim, iter([NoSpace("the disk is full"), RuntimeError("the database is locked")])
 
-    def troubled() -> Job | None:
+    def troubled(kinds: JobKinds) -> Job | None:
         trouble = next(troubles, None)
         if trouble is not None:
             raise trouble
-        return claim()
+        return claim(kinds)
 
     monkeypatch.setattr(bench.queue, "claim", troubled)
     monkeypatch.setattr("annotate_server.jobs.dispatcher.AFTER_TROUBLE_S", 0.01)
@@ -276,3 +276,39 @@ def test_a_watcher_that_fails_harms_no_job(bench: Bench) -> None:
     bench.add("a", "count", 40)
     assert bench.ended("a").state is SUCCEEDED
     assert bench.states("a") == [QUEUED, RUNNING, SUCCEEDED]
+
+
+def test_a_work_says_how_often_it_is_begun_again_and_hears_of_each_end(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    ended: list[JobState] = []
+    works = {
+        name: replace(
+            work(name),
+            begun=lambda job: begun.append(job.attempts),
+            again=lambda job: Again.UNCOUNTED if len(begun) < 4 else Again.NO,
+            ended=lambda job: ended.append(job.state),
+        )
+        for name in ("die", "echo")
+    }
+    monkeypatch.setattr(bench.dispatcher, "works", works)
+    bench.dispatcher.start()
+    bench.add("a", "die")
+    assert bench.ended("a").state is FAILED
+    bench.add("b", "echo")
+    assert bench.ended("b").state is SUCCEEDED
+    assert begun == [1, 1, 1, 1, 1]
+    assert ended == [FAILED, SUCCEEDED]
+
+
+def test_a_line_leaves_other_kinds_alone_and_gives_its_worker_back(bench: Bench) -> None:
+    bench.dispatcher.kinds, bench.dispatcher.ends_worker = JobKinds.only("count"), True
+    running = Job("other", "echo", {"argument": "1"}).moved_to(RUNNING)
+    bench.queue.jobs["other"] = running
+    bench.dispatcher.start()
+    bench.add("waiting", "echo")
+    bench.add("mine", "count", 3)
+    assert bench.ended("mine").state is SUCCEEDED
+    assert (bench.queue.get("other"), bench.queue.get("waiting").state) == (running, QUEUED)
+    assert not bench.dispatcher.lane.worker.is_alive

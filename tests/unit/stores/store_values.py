@@ -106,6 +106,7 @@ def label(name: str = "l1", case_id: str = "case1") -> Label:
         active_s=12.25,
         is_author_verified=False,
         made_at=NOW,
+        is_partial=True,
     )
 
 

@@ -100,6 +100,7 @@ def test_predictions_come_back_and_the_newest_of_the_models_is_found(database: D
     assert predictions.newest("case1") == second
     assert predictions.newest("case1", ["app-b", "app-a"]) == first
     assert predictions.newest("case1", ["app-b"]) is None
+    assert predictions.of_case("case1") == (first, second)
     assert SqliteProjects(database).item("liver", "case1", NOW).predicted_by == "app-a"
     with pytest.raises(NotFound):
         predictions.get("p3")

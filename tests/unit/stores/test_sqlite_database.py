@@ -16,12 +16,15 @@ from annotate_server.stores.database import MIGRATIONS, Database, open_database,
 from annotate_server.stores.migrating import known_revisions
 from annotate_server.stores.schema import METADATA, REVISION
 
-NEXT = '''"""Adds a column."""
+ADD = (
+    "INSERT INTO project (id, title, segments, apps, modalities, review) VALUES ('p', 'Old', '[]', '[]', '[]', 'none')"
+)
+NEXT = f'''"""Adds a column."""
 
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "newer"
+down_revision = "{REVISION}"
 
 
 def upgrade() -> None:
@@ -39,7 +42,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def newer_migrations(tmp_path: Path) -> Path:
     shutil.copytree(MIGRATIONS, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "migrations" / "versions" / "r0002_colour.py").write_text(NEXT)
+    (tmp_path / "migrations" / "versions" / "newer_colour.py").write_text(NEXT)
     return tmp_path / "migrations"
 
 
@@ -68,28 +71,28 @@ def test_the_file_is_for_its_owner_only(database: Database) -> None:
 
 def test_a_database_of_an_older_revision_is_copied_then_migrated(database: Database, newer_migrations: Path) -> None:
     with database.writing() as connection:
-        connection.execute(text("INSERT INTO project VALUES ('p', 'Old', '[]', '[]', '[]', 'none')"))
+        connection.execute(text(ADD))
     database.close()
 
-    migrated = open_database(database.path, newer_migrations, "0002")
+    migrated = open_database(database.path, newer_migrations, "newer")
 
     with migrated.reading() as connection:
         assert connection.execute(text("SELECT title, colour FROM project")).all() == [("Old", "red")]
-    assert revision_of(migrated._engine) == "0002"
+    assert revision_of(migrated._engine) == "newer"
     migrated.close()
-    (copy,) = database.path.parent.glob("annotate-0001-*.sqlite")
+    (copy,) = database.path.parent.glob(f"annotate-{REVISION}-*.sqlite")
     with sqlite3.connect(copy) as old:
-        assert old.execute("SELECT * FROM project").fetchall() == [("p", "Old", "[]", "[]", "[]", "none")]
-        assert old.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert old.execute("SELECT id, title, review FROM project").fetchall() == [("p", "Old", "none")]
+        assert old.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
     old.close()
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(database: Database, newer_migrations: Path) -> None:
-    script = newer_migrations / "versions" / "r0002_colour.py"
+    script = newer_migrations / "versions" / "newer_colour.py"
     script.write_text(NEXT + '    op.execute("DROP TABLE nowhere")\n')
     database.close()
     with pytest.raises(StorageFailed):
-        open_database(database.path, newer_migrations, "0002")
+        open_database(database.path, newer_migrations, "newer")
     again = open_database(database.path)
     with again.reading() as connection:
         assert "colour" not in {row[1] for row in connection.execute(text("PRAGMA table_info(project)"))}
@@ -98,9 +101,9 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(database: Database
 
 def test_a_database_of_a_newer_version_is_refused_and_not_touched(database: Database, newer_migrations: Path) -> None:
     database.close()
-    open_database(database.path, newer_migrations, "0002").close()
+    open_database(database.path, newer_migrations, "newer").close()
     before = database.path.read_bytes()
-    with pytest.raises(StorageFailed, match=r"revision 0002.*newer version of the program"):
+    with pytest.raises(StorageFailed, match=r"revision newer.*newer version of the program"):
         open_database(database.path)
     assert database.path.read_bytes() == before
 
@@ -141,7 +144,7 @@ def test_a_full_disk_is_no_space_and_leaves_nothing_half_written(database: Datab
 def test_an_error_in_a_transaction_undoes_all_of_it(database: Database) -> None:
     def broken() -> None:
         with database.writing() as connection:
-            connection.execute(text("INSERT INTO project VALUES ('p', 'Title', '[]', '[]', '[]', 'none')"))
+            connection.execute(text(ADD))
             raise NotFound("in the middle")
 
     with pytest.raises(NotFound):
@@ -151,10 +154,9 @@ def test_an_error_in_a_transaction_undoes_all_of_it(database: Database) -> None:
 
 
 def test_what_is_there_already_is_a_state_error_and_a_reference_to_nothing_not_found(database: Database) -> None:
-    row = "INSERT INTO project VALUES ('p', 'Title', '[]', '[]', '[]', 'none')"
     for expected in (nullcontext(), pytest.raises(StateError)):
         with expected, database.writing() as connection:
-            connection.execute(text(row))
+            connection.execute(text(ADD))
     with pytest.raises(NotFound), database.writing() as connection:
         connection.execute(text("INSERT INTO put_aside VALUES ('no', 'no', '', '', '')"))
 
@@ -184,7 +186,7 @@ def test_writers_take_turns_and_readers_do_not_wait(database: Database) -> None:
 def test_a_second_process_waits_for_the_writer(database: Database) -> None:
     other = open_database(database.path)
     with other.writing() as connection:
-        connection.execute(text("INSERT INTO project VALUES ('p', 'Title', '[]', '[]', '[]', 'none')"))
+        connection.execute(text(ADD))
     with database.writing() as connection:
         assert connection.execute(text("SELECT count(*) FROM project")).scalar() == 1
     other.close()

@@ -426,3 +426,20 @@ def test_changes_from_several_threads_are_all_kept_one_after_the_other(bench: Be
     reopened = bench.again()
     np.testing.assert_array_equal(voxels(reopened, session), before)
     reopened.close()
+
+
+def test_a_partial_label_stays_partial_until_somebody_says_that_it_is_whole(bench: Bench, session: Session) -> None:
+    bench.annotator.prompt(session.id, ANN, bench.point(3, 4, 5), "cube", None)
+    partial = bench.annotator.submit(session.id, ANN, is_partial=True)
+    again = bench.annotator.open("organs", "c0", ANN)
+    corrected = bench.annotator.submit(again.id, ANN)
+    once_more = bench.annotator.open("organs", "c0", ANN)
+    whole = bench.annotator.submit(once_more.id, ANN, is_partial=False)
+    stored = [bench.records.labels.get(label.id).is_partial for label in (partial, corrected, whole)]
+    assert stored == [True, True, False]
+
+
+def test_a_partial_label_in_which_nothing_is_drawn_is_refused(bench: Bench, session: Session) -> None:
+    with pytest.raises(InvalidLabelmap, match="nothing is drawn"):
+        bench.annotator.submit(session.id, ANN, is_partial=True)
+    assert bench.annotator.session(session.id, ANN).state is SessionState.OPEN

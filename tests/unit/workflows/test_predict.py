@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from annotate_server.domain.case import Format, PatientKey, StoredVolume
 from annotate_server.domain.errors import Cancelled, NotMadeFor, WeightsMissing
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.labelmap import Segment
-from annotate_server.domain.model import App, Locator, WeightFile
+from annotate_server.domain.model import App, Locator, ModelVersion, WeightFile
 from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Acquisition, Modality, Volume
 from annotate_server.testing.fakes import InMemoryBackends, InMemoryRegistry, ThresholdBackend, threshold_app
@@ -149,3 +149,73 @@ def test_a_file_that_names_no_modality_takes_the_declared_one_then_the_models() 
     assert with_modality(unknown, card, Modality.MR).modality is Modality.MR
     assert with_modality(a_volume(Modality.MR), card, Modality.CT).modality is Modality.MR
     assert Acquisition().warnings == ()
+
+
+@dataclass
+class VersionedRegistry(InMemoryRegistry):
+    """A registry in which a test says which description serves; it counts how often it is asked who that is."""
+
+    present: str = "one"
+    asked: int = 0
+
+    def champion(self, name: str) -> ModelVersion:
+        self.asked += 1
+        return ModelVersion(replace(self.app(name), digest=self.present))
+
+    def version(self, name: str, version_id: str) -> ModelVersion:
+        versions = [ModelVersion(replace(self.app(name), digest=digest)) for digest in ("one", "two", "three")]
+        return next(version for version in versions if version.id == version_id)
+
+    def serve(self, digest: str) -> None:
+        self.present, self.changes = digest, self.changes + 1
+
+
+def versioned() -> tuple[VersionedRegistry, ThresholdBackend, Predictor]:
+    registry, backend = VersionedRegistry({"bright": threshold_app()}), ThresholdBackend()
+    return registry, backend, Predictor(registry, InMemoryBackends({"threshold": backend}))
+
+
+def test_another_champion_answers_the_next_prediction_and_the_former_one_stays_for_a_rollback() -> None:
+    registry, backend, predictor = versioned()
+    first = predictor.draft("bright", {"CT": a_volume()}, Control()).version.id
+    registry.serve("two")
+    second = predictor.draft("bright", {"CT": a_volume()}, Control()).version.id
+    registry.serve("one")
+    assert predictor.draft("bright", {"CT": a_volume()}, Control()).version.id == first != second
+    assert len(backend.loaded) == 2
+    registry.serve("three")
+    predictor.draft("bright", {"CT": a_volume()}, Control())
+    assert [model.closed for model in backend.loaded] == [False, True, False]
+
+
+def test_who_serves_is_asked_only_where_something_changed() -> None:
+    registry, _, predictor = versioned()
+    for _ in range(3):
+        predictor.load("bright")
+    assert registry.asked == 1
+    registry.changes += 1
+    predictor.load("bright")
+    assert registry.asked == 2
+
+
+def test_a_draft_ends_with_the_version_that_it_began_with() -> None:
+    registry, backend, _ = versioned()
+    registry = VersionedRegistry({"crops": crops_app(), "finder": finder_app()})
+    predictor = Predictor(registry, InMemoryBackends({"threshold": backend}))
+    before = predictor.load("crops")[0].id
+
+    def report(fraction: float, message: str) -> None:
+        if registry.present == "one":
+            registry.serve("two")
+
+    result = predictor.draft("crops", {"CT": a_volume()}, Control(report=report))
+    assert result.version.id == before
+    assert predictor.load("crops")[0].id != before
+
+
+def test_a_version_can_be_asked_whoever_serves() -> None:
+    registry, _, predictor = versioned()
+    first = predictor.load("bright")[0].id
+    registry.serve("two")
+    assert predictor.draft("bright", {"CT": a_volume()}, Control(), first).version.id == first
+    assert predictor.load("bright")[0].id != first

@@ -22,6 +22,7 @@ from annotate_server.domain.errors import (
     StateError,
     UnreadableFile,
     UnsupportedInput,
+    UntrustedGeometry,
 )
 from annotate_server.domain.job import Job, Priority
 from annotate_server.domain.labelmap import Labelmap
@@ -238,6 +239,10 @@ def test_a_renamed_file_is_the_same_case_and_a_vanished_one_is_marked(bench: Ben
     studies.found = [a_volume("a.nii", tmp_path), a_volume("b.nii", tmp_path), bad, scout]
     census = ingest.scan(tmp_path)
     assert sorted(census.refused) == ["bad.nii", "scout"]
+    assert [(each.name, each.kind) for each in ingest.refused] == [
+        ("bad.nii", "unreadable-file"),
+        ("scout", "not-made-for"),
+    ]
     first, second = (case for case in bench.records.cases.all() if case.id in census.cases)
     assert not first.is_missing
     assert first.facts is not None
@@ -246,6 +251,7 @@ def test_a_renamed_file_is_the_same_case_and_a_vanished_one_is_marked(bench: Ben
     (tmp_path / "a.nii").rename(tmp_path / "renamed.nii")
     studies.found = [replace(studies.found[0], key="renamed.nii", files=(tmp_path / "renamed.nii",))]
     ingest.scan(tmp_path)
+    assert ingest.refused == ()
     renamed, gone = bench.records.cases.get(first.id), bench.records.cases.get(second.id)
     assert (renamed.case.reference.key, renamed.is_missing, gone.is_missing) == ("renamed.nii", False, True)
     studies.found = []
@@ -254,3 +260,22 @@ def test_a_renamed_file_is_the_same_case_and_a_vanished_one_is_marked(bench: Ben
     studies.found = [bad]
     with pytest.raises(UnreadableFile, match="cut"):
         ingest.upload(tmp_path)
+
+
+def test_what_cannot_be_used_says_why_and_names_no_folder_of_a_patient(bench: Bench, tmp_path: Path) -> None:
+    gap = UntrustedGeometry("1 slice missing", remedy="Export the series again, complete.").problem()
+    named = replace(gap, detail=f"Doe^Jane/1#a: {gap.detail}")  # as a scan of DICOM folders words it
+    series = StoredVolume("Doe^Jane/1#a", Format.DICOM, (), PatientKey("", "Doe"), series_uid="1.2.3", problem=named)
+    studies = Studies([series, replace(series, description="Abdomen 5 mm", series_uid="1.2.4")])
+
+    @contextmanager
+    def opened(folder: Path) -> Iterator[StudySource]:
+        yield studies
+
+    ingest = Ingest(bench.records.cases, Remembered(), bench.compute, opened)
+    ingest.scan(tmp_path)
+    assert [(each.name, each.stored.series_uid) for each in ingest.refused] == [
+        ("A DICOM series", "1.2.3"),
+        ("Abdomen 5 mm", "1.2.4"),
+    ]
+    assert {each.reason for each in ingest.refused} == {"1 slice missing. Export the series again, complete."}

@@ -6,7 +6,8 @@
     name: 'annotate-server',
     routerBasename: base,
     showStudyList: true,
-    customizationService: {},
+    // a series of unknown modality is no film: without this its player lies over the images
+    customizationService: [{ autoCineModalities: { $set: [] } }],
     // the modes that are not for annotation stay loadable but leave the list of studies
     modesConfiguration: Object.fromEntries(hidden.map(name => [`@ohif/mode-${name}`, { hide: { $set: true } }])),
     investigationalUseDialog: { option: 'never' },

@@ -6,8 +6,10 @@ import { asProblem, type Problem } from './server/problem';
 import type { MeView, ModelView, ProjectView } from './server/types';
 import { NewProject } from './ui/newProject';
 import { ProblemBox } from './ui/problem';
+import { Refused } from './ui/refused';
 import { nameHere, projectHere, setNameHere, setProjectHere } from './ui/remember';
 import { addStyle } from './ui/style';
+import { ThemeButton } from './ui/themeButton';
 import { Worklist } from './ui/worklist';
 
 function Page() {
@@ -36,11 +38,13 @@ function Page() {
         {me && (me.verified ? <span>{me.name} ({me.role})</span>
           : <label class="as-row"><span class="as-quiet">You are</span><input type="text" aria-label="Your name" maxLength={64} value={me.name} onChange={event => { setNameHere(event.currentTarget.value.trim()); void load(); }} /></label>)}
         <a href="/viewer/">All studies</a>
+        <ThemeButton />
         {me?.verified && <form method="post" action="/sign-out"><button class="as-plain">Sign out</button></form>}
       </div>
       <ProblemBox problem={problem}><button onClick={load}>Try again</button></ProblemBox>
       {me && <Worklist key={`${project} ${me.name}`} client={client} me={me} projects={projects} project={project} current="" onProject={choose} beforeLeaving={async () => true} />}
       {me?.role === 'admin' && <NewProject client={client} models={models} taken={projects.map(each => each.id)} onMade={made => { setProjects([...projects, made]); choose(made.id); }} />}
+      {me && <Refused client={client} />}
     </div>
   );
 }

@@ -16,6 +16,8 @@ class Server {
   history: Uint8Array[] = [];
   revision = 0;
   locked: number[] = [];
+  drafted: object | null = null;
+  made: Uint8Array = new Uint8Array(16);
   asked: string[] = [];
   failing: (() => Response | null)[] = [];
 
@@ -24,6 +26,9 @@ class Server {
     this.asked.push(`${init.method} ${path}`);
     const failure = this.failing.length && init.method !== 'GET' && !path.endsWith('resume') ? this.failing.shift()!() : null;
     if (failure) return failure;
+    if (path.endsWith('drafted')) return Response.json(this.drafted);
+    if (path.endsWith('drafted/labelmap')) return frameOf(this.revision, this.made);
+    if (path.endsWith('heartbeat')) return Response.json({ ...SESSION, revision: this.revision });
     if (path.endsWith('resume')) return Response.json({ ...SESSION, revision: this.revision });
     if (path.endsWith('submit')) return Response.json({ id: 'label', state: 'approved' });
     if (init.method === 'PUT') return this.edited(init);
@@ -54,8 +59,12 @@ class Server {
   }
 
   private frame(): Response {
-    return new Response(encoded({ revision: this.revision, box_kji: [[0, 0, 0], [2, 2, 4]], dtype: 'uint8', geometry: 'g', segments: null, notes: [], can_undo: this.history.length > 0, can_redo: false }, this.voxels));
+    return frameOf(this.revision, this.voxels, this.history.length > 0);
   }
+}
+
+function frameOf(revision: number, voxels: Uint8Array, canUndo = false): Response {
+  return new Response(encoded({ revision, box_kji: [[0, 0, 0], [2, 2, 4]], dtype: 'uint8', geometry: 'g', segments: null, notes: [], can_undo: canUndo, can_redo: false }, voxels));
 }
 
 const problem = (status: number, kind: string) => Response.json({ type: `urn:annotate-server:problem:${kind}`, title: kind, detail: `It was ${kind}.` }, { status });
@@ -66,6 +75,8 @@ async function opened() {
   const surface: Surface = { slice: k => voxels.subarray(k * 8, k * 8 + 8), redraw: () => undefined, segments: () => undefined };
   const desk = new Desk(new Client(server.fetch, () => 'ann'), { ...SESSION });
   await desk.show(surface);
+  await desk.learnDrafted();
+  server.asked.length = 0;
   return { server, voxels, desk };
 }
 
@@ -103,7 +114,7 @@ test('a stroke is sent before what follows it', async () => {
   const { server, voxels, desk } = await opened();
   voxels[9] = 1;
   await desk.prompt({ kind: 'point', points_mm: [[0, 0, 0]], model: 'm' });
-  expect(server.asked.slice(1)).toEqual(['PUT /sessions/s/labelmap', 'POST /sessions/s/prompts']);
+  expect(server.asked.slice(0, 2)).toEqual(['PUT /sessions/s/labelmap', 'POST /sessions/s/prompts']);
   expect([...voxels]).toEqual([...server.voxels]);
   expect(voxels[9]).toBe(1);
 });
@@ -149,11 +160,28 @@ test('what was painted over a locked segment goes back, and the rest of the stro
   expect(desk.state.problem?.kind).toBe('locked-segment');
 });
 
+test('a stroke over a locked segment goes back while it is drawn, and the server is not asked for it', async () => {
+  const { server, voxels, desk } = await opened();
+  server.change(there => { there[4] = 2; });
+  await desk.refresh();
+  desk.state.locked = [2];
+  desk.hold(true);
+  voxels[4] = 1;
+  desk.edited();
+  expect(voxels[4]).toBe(2);
+  voxels[6] = 2;
+  desk.edited();
+  expect(voxels[6]).toBe(0);
+  desk.hold(false);
+  expect(await desk.flush()).toBe(true);
+  expect(server.asked.some(each => each.startsWith('PUT'))).toBe(false);
+});
+
 test('submitting sends what was edited, and then nothing more', async () => {
   const { server, voxels, desk } = await opened();
   voxels[1] = 1;
   expect((await desk.submit())?.id).toBe('label');
-  expect(server.asked.slice(1)).toEqual(['PUT /sessions/s/labelmap', 'POST /sessions/s/submit']);
+  expect(server.asked).toEqual(['PUT /sessions/s/labelmap', 'POST /sessions/s/submit']);
   expect(await desk.undo()).toBe(false);
 });
 
@@ -167,4 +195,83 @@ test('a problem is the sentence of the server', async () => {
 test('a segment that the viewer cannot hold is refused before anything is shown', () => {
   const segments = [{ ...SESSION.segments[0]!, index: 300 }];
   expect(() => new Desk(new Client(async () => new Response(), () => 'ann'), { ...SESSION, segments })).toThrow('300');
+});
+
+test('what the model made is fetched once, when it is first wanted, and stays as it was', async () => {
+  const { server, voxels, desk } = await opened();
+  expect(await desk.modelDraft()).toBeNull();
+  server.drafted = { prediction: 'p1', model: 'm', version: 'v', segments: [], notes: [], unsure: [], made_at: '' };
+  server.made[5] = 1;
+  await desk.learnDrafted();
+  expect(server.asked).not.toContain('GET /sessions/s/drafted/labelmap');
+  const made = await desk.modelDraft();
+  voxels[5] = 2;
+  await desk.flush();
+  expect([made?.slice(0)?.[5], await desk.modelDraft() === made]).toEqual([1, true]);
+  expect(server.asked.filter(each => each.endsWith('drafted/labelmap'))).toHaveLength(1);
+});
+
+test('when the server is back, it says so by itself, and what was asked of it meanwhile', async () => {
+  vi.useFakeTimers();
+  try {
+    const { server, desk } = await opened();
+    server.failing.push(() => { throw new TypeError('Failed to fetch'); }, () => { throw new TypeError('Failed to fetch'); });
+    expect(await desk.prompt({ kind: 'point', points_mm: [[0, 0, 0]], model: 'm' })).toBe(false);
+    expect(desk.state.isReachable).toBe(false);
+    await vi.advanceTimersByTimeAsync(3000 + 6000);
+    vi.useRealTimers();
+    await desk.attempt(async () => undefined);
+    expect([desk.state.isReachable, desk.state.problem]).toEqual([true, null]);
+    expect(desk.state.notes.join()).toContain('Asking the model');
+    desk.close();
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test('a page of a proxy and an answer that breaks off are problems that pass, and lose nothing', async () => {
+  const { server, voxels, desk } = await opened();
+  server.failing.push(() => new Response('<html>', { status: 200 }), () => new Response('<html>', { status: 502 }));
+  voxels[7] = 1;
+  expect(await desk.flush()).toBe(false);
+  expect([desk.state.problem?.kind, desk.state.hasUnsent]).toEqual(['unreadable', true]);
+  expect(await desk.flush()).toBe(false);
+  expect([desk.state.problem?.status, desk.state.problem?.remedy, voxels[7]]).toEqual([502, expect.stringContaining('kept here'), 1]);
+  expect(await desk.flush()).toBe(true);
+  expect([server.voxels[7], desk.state.problem]).toEqual([1, null]);
+  desk.close();
+});
+
+test('a model that fails while nothing waits stays on the page until somebody reads it', async () => {
+  vi.useFakeTimers();
+  try {
+    const { server, desk } = await opened();
+    server.failing.push(() => problem(500, 'worker-died'));
+    await desk.prompt({ kind: 'point', points_mm: [[0, 0, 0]], model: 'm' });
+    await vi.advanceTimersByTimeAsync(60_000);
+    vi.useRealTimers();
+    await desk.attempt(async () => undefined);
+    expect([desk.state.problem?.kind, desk.state.isReachable]).toEqual(['worker-died', true]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test('what was closed does not come up with every further try', async () => {
+  vi.useFakeTimers();
+  try {
+    const { server, voxels, desk } = await opened();
+    server.failing.push(...Array.from({ length: 3 }, () => () => { throw new TypeError('Failed to fetch'); }));
+    voxels[4] = 1;
+    const first = desk.flush();
+    await vi.advanceTimersByTimeAsync(0);
+    vi.useRealTimers();
+    expect([await first, desk.state.problem?.kind]).toEqual([false, 'unreachable']);
+    desk.dismiss();
+    expect([await desk.flush(), desk.state.problem, desk.state.isReachable]).toEqual([false, null, false]);
+    expect([await desk.flush(), await desk.flush(), server.voxels[4], desk.state.isReachable]).toEqual([false, true, 1, true]);
+    desk.close();
+  } finally {
+    vi.useRealTimers();
+  }
 });

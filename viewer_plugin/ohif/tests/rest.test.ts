@@ -3,7 +3,8 @@ import { imagesByK, placeOf, voxelAt, type Image } from '../src/draft/grid';
 import { misfit } from '../src/ui/fitting';
 import { projectForm } from '../src/ui/newProject';
 import { heardKey, type Key } from '../src/ui/keys';
-import type { CaseView, ModelView } from '../src/server/types';
+import { difficultyOf } from '../src/ui/difficulty';
+import type { CaseView, ModelView, WorkItemView } from '../src/server/types';
 
 const [C, S] = [Math.cos(0.4), Math.sin(0.4)];
 // oblique, three different sides: a swapped axis always shows
@@ -69,4 +70,12 @@ test('a new project has the segments of its app and those that were named, and a
   expect([form.id, form.review, form.apps]).toEqual(['emile-s-organs-2', 'other-person', ['organs']]);
   expect(form.segments?.map(each => [each.index, each.name])).toEqual([[3, 'Liver'], [4, 'Spleen'], [5, 'Kidney']]);
   expect(form.segments?.[0]?.kind).toEqual(['10200004', 'SCT', 'Liver']);
+});
+
+test('a case is as hard as the model expects, where it says so', () => {
+  const item = { case: 'c', status: 'open' } as unknown as WorkItemView;
+  const word = (difficulty: number | null, status = 'open') => difficultyOf({ ...item, status, difficulty })?.word ?? '';
+  expect([word(0), word(0.5), word(0.7), word(1), word(null), word(0.9, 'approved')]).toEqual(['easy', 'medium', 'hard', 'hard', '', '']);
+  expect(difficultyOf(item)).toBeNull();
+  expect(difficultyOf({ ...item, difficulty: 0.42 })?.title).toContain('0.42');
 });

@@ -8,11 +8,15 @@ export class DraftCopy {
   /** Slices that hold nothing but zeros are not kept: most of a volume is one of them. */
   private readonly slices: (Uint8Array | undefined)[];
 
+  /** A number for each slice that grows when what the server has of it changes. */
+  readonly changes: Uint32Array;
+
   /** How many voxels have each value, those of zero left aside. */
   private readonly found = new Float64Array(256);
 
   constructor(readonly shape: Triple) {
     this.slices = new Array(shape[0]);
+    this.changes = new Uint32Array(shape[0]);
   }
 
   /**
@@ -28,6 +32,7 @@ export class DraftCopy {
       const there = shown.slice(box.start[0] + k);
       const kept = this.writable(box.start[0] + k);
       let isChanged = false;
+      let isOther = false;
       for (let j = 0; j < nj; j++) {
         let at = (box.start[1] + j) * width + box.start[2];
         for (let from = (k * nj + j) * ni; from < (k * nj + j + 1) * ni; from++, at++) {
@@ -40,9 +45,11 @@ export class DraftCopy {
           this.found[kept[at]!]!--;
           this.found[value]!++;
           kept[at] = value;
+          isOther = true;
         }
       }
       if (isChanged) changed.push(box.start[0] + k);
+      if (isOther) this.changes[box.start[0] + k]!++;
     }
     return changed;
   }
@@ -134,7 +141,7 @@ export class DraftCopy {
 }
 
 /** Whether two slices are equal; four voxels at a time, since a whole volume is gone through after every stroke. */
-function same(a: Uint8Array, b: Uint8Array | undefined): boolean {
+export function same(a: Uint8Array, b: Uint8Array | undefined): boolean {
   if (a.byteOffset % 4 || a.length % 4 || (b && b.byteOffset % 4)) {
     return b ? a.every((value, at) => value === b[at]) : a.every(value => value === 0);
   }

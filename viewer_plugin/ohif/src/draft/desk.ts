@@ -1,8 +1,9 @@
 // A session in the browser: what it shows, and everything that changes it, one after the other.
 import { asProblem, Problem, UNREACHABLE } from '../server/problem';
 import type { Client } from '../server/client';
-import { encodeEdit, type Frame, type Triple } from '../server/frame';
-import type { HelperForm, JobView, LabelView, PromptForm, SegmentChangeForm, SegmentForm, SegmentView, SessionView } from '../server/types';
+import { countOf, encodeEdit, type Frame, type Triple } from '../server/frame';
+import type { DraftedView, HelperForm, JobView, LabelView, PromptForm, SegmentChangeForm, SegmentForm, SegmentView, SessionView } from '../server/types';
+import { Connection } from './connection';
 import { DraftCopy, type Shown } from './copy';
 
 /** What shows the draft: the viewer. */
@@ -20,15 +21,19 @@ export interface DeskState {
   canRedo: boolean;
   /** What is being done, as a word for a person; empty when nothing is. */
   doing: string;
+  /** When that began (ms). */
+  since: number;
   hasUnsent: boolean;
   isReachable: boolean;
   notes: string[];
   problem: Problem | null;
+  /** What a model made of the case, before it was corrected; null where none did. */
+  drafted: DraftedView | null;
   counts: Map<number, number>;
 }
 
 const EDIT_PAUSE_MS = 400;
-const RETRY_MS = 3000;
+const LEARN_PAUSE_MS = 300;
 const MOST_TRIES = 5;
 /** The viewer keeps a voxel's segment in a byte. */
 export const LARGEST_INDEX = 255;
@@ -37,10 +42,14 @@ export class Desk {
   private readonly listeners = new Set<() => void>();
   private queue: Promise<unknown> = Promise.resolve();
   private editTimer: ReturnType<typeof setTimeout> | undefined;
+  private learnTimer: ReturnType<typeof setTimeout> | undefined;
+  private readonly connection = new Connection(() => this.retry());
+  private made: { prediction: string; copy: DraftCopy } | null = null;
   private isOver = false;
   private isHeld = false;
   private surface: Surface | null = null;
-  private readonly copy: DraftCopy;
+  /** What the server has of the draft. */
+  readonly copy: DraftCopy;
   state: DeskState;
 
   constructor(private readonly client: Client, session: SessionView) {
@@ -49,7 +58,7 @@ export class Desk {
     this.copy = new DraftCopy(session.shape as Triple);
     this.state = {
       session, revision: session.revision, segments: session.segments, locked: session.locked, canUndo: session.can_undo,
-      canRedo: session.can_redo, doing: '', hasUnsent: false, isReachable: true, notes: [], problem: null, counts: new Map(),
+      canRedo: session.can_redo, doing: '', since: 0, hasUnsent: false, isReachable: true, notes: [], problem: null, drafted: null, counts: new Map(),
     };
   }
 
@@ -65,7 +74,10 @@ export class Desk {
     const isFirst = this.surface === null;
     this.surface = surface;
     surface.segments(this.state.segments, this.state.locked);
-    if (isFirst) await this.once('Loading the draft', async () => this.take(await this.client.labelmap(this.id)));
+    if (isFirst) {
+      await this.once('Loading the draft', async () => this.take(await this.client.labelmap(this.id)));
+      void this.learnDrafted();
+    }
     else this.copy.showAll(surface);
     surface.redraw([]);
   }
@@ -73,9 +85,18 @@ export class Desk {
   /** The viewer says that voxels changed: they are sent once the hand rests. */
   edited(): void {
     if (this.isOver || !this.surface) return;
+    this.keepLocked(this.surface);
     clearTimeout(this.editTimer);
     if (!this.isHeld) this.editTimer = setTimeout(() => void this.flush(), EDIT_PAUSE_MS);
     if (!this.state.hasUnsent && this.copy.edited(this.surface)) this.set({ hasUnsent: true });
+  }
+
+  /** What is drawn over a locked segment goes back at once, also in the middle of a stroke. */
+  private keepLocked(surface: Surface): void {
+    if (!this.state.locked.length) return;
+    const locked = new Set(this.state.locked);
+    const slices = this.copy.revert(surface, (was, is) => locked.has(was) || locked.has(is));
+    if (slices.length) surface.redraw(slices);
   }
 
   /** A stroke is being drawn: it is sent as one edit when the hand lets go, so that one undo takes all of it back. */
@@ -89,15 +110,15 @@ export class Desk {
   /** Send what was edited and not sent yet. */
   flush = (): Promise<boolean> => this.once('', async () => this.send());
 
-  prompt = (form: PromptForm) => this.change('Asking the model', () => this.client.prompt(this.id, form));
-  help = (form: HelperForm) => this.change('Working', () => this.client.help(this.id, form));
-  undo = () => this.change('Undo', () => this.client.undo(this.id));
-  redo = () => this.change('Redo', () => this.client.redo(this.id));
+  prompt = (form: PromptForm) => this.change('Asking the model', async () => saying(await this.client.prompt(this.id, form)));
+  help = (form: HelperForm) => this.change('Working', async () => saying(await this.client.help(this.id, form)));
+  undo = () => this.learning(this.change('Undo', () => this.client.undo(this.id)));
+  redo = () => this.learning(this.change('Redo', () => this.client.redo(this.id)));
   addSegment = (form: SegmentForm) => this.change('', () => this.client.addSegment(this.id, form));
   alterSegment = (index: number, form: SegmentChangeForm) => this.change('', () => this.client.alterSegment(this.id, index, form));
   removeSegment = (index: number) => this.change('', () => this.client.removeSegment(this.id, index));
   /** Fetch what changed on the server: after a job, or by another window. */
-  refresh = () => this.change('Loading the draft', () => this.client.labelmap(this.id, this.state.revision));
+  refresh = () => this.learning(this.change('Loading the draft', () => this.client.labelmap(this.id, this.state.revision)));
 
   lock(locked: number[]): Promise<boolean> {
     return this.once('', async () => {
@@ -141,15 +162,45 @@ export class Desk {
     });
   }
 
+  /** Ask which model drafted the case; answered with `drafted`. */
+  learnDrafted = (): Promise<boolean> => this.once('', async () => this.set({ drafted: await this.client.drafted(this.id) }));
+
+  /** The draft as the model made it: fetched when somebody first wants to see it; null where there is none. */
+  async modelDraft(): Promise<DraftCopy | null> {
+    const wanted = this.state.drafted?.prediction;
+    if (!wanted) return null;
+    if (this.made?.prediction !== wanted) {
+      await this.once('Loading the model’s draft', async () => {
+        const frame = await this.client.draftedLabelmap(this.id);
+        const copy = new DraftCopy(this.copy.shape);
+        copy.take(frame.box, frame.voxels, NOWHERE);
+        this.made = { prediction: wanted, copy };
+      });
+    }
+    return this.made?.prediction === wanted ? this.made.copy : null;
+  }
+
   /** Do something beside the draft, in its turn; what goes wrong is shown. */
   attempt = (act: () => Promise<void>) => this.once('', act);
 
-  dismiss = () => this.set({ problem: null, notes: [] });
+  dismiss = () => {
+    this.connection.dismiss(this.state.problem);
+    this.set({ problem: null, notes: [] });
+  };
 
   /** Nothing is sent from here on. */
   close(): void {
     this.isOver = true;
     clearTimeout(this.editTimer);
+    this.connection.close();
+    clearTimeout(this.learnTimer);
+  }
+
+  /** A whole draft may have come or gone: which model made what is there is asked again, once the hand rests. */
+  private learning(changed: Promise<boolean>): Promise<boolean> {
+    clearTimeout(this.learnTimer);
+    this.learnTimer = setTimeout(() => void changed.then(() => this.learnDrafted()), LEARN_PAUSE_MS);
+    return changed;
   }
 
   private change(doing: string, ask: () => Promise<Frame>): Promise<boolean> {
@@ -163,13 +214,13 @@ export class Desk {
   private once(doing: string, act: () => Promise<void>): Promise<boolean> {
     const done = this.queue.then(async () => {
       if (this.isOver) return false;
-      if (doing) this.set({ doing, problem: null, notes: [] });
+      if (doing) this.set({ doing, since: Date.now(), problem: null, notes: [] });
       try {
         await this.tried(act);
-        this.set({ isReachable: true, problem: this.state.problem?.status === UNREACHABLE ? null : this.state.problem });
+        this.reached();
         return true;
       } catch (error) {
-        this.failed(asProblem(error));
+        this.failed(asProblem(error), doing);
         return false;
       } finally {
         if (doing) this.set({ doing: '' });
@@ -192,13 +243,21 @@ export class Desk {
     }
   }
 
-  private failed(problem: Problem): void {
-    this.set({ problem, isReachable: problem.status !== UNREACHABLE });
-    if (this.isOver || !this.state.hasUnsent) return;
-    if (problem.status === UNREACHABLE || problem.status === 429 || problem.status >= 500) {
-      clearTimeout(this.editTimer);
-      this.editTimer = setTimeout(() => void this.flush(), RETRY_MS);
-    }
+  private failed(problem: Problem, doing: string): void {
+    const shown = this.isOver ? problem : this.connection.failed(problem, doing, this.state.hasUnsent);
+    this.set({ problem: shown ?? this.state.problem, isReachable: problem.status !== UNREACHABLE });
+  }
+
+  private reached(): void {
+    const passed = this.connection.reached();
+    if (passed) this.set({ isReachable: true, problem: null, ...(passed.notes.length ? passed : {}) });
+  }
+
+  /** Send the edits that wait; where there are none a sign of life is enough. */
+  private retry(): void {
+    if (this.isHeld) return; // the stroke is sent whole, when it ends
+    if (this.state.hasUnsent) void this.flush();
+    else void this.heartbeat(0);
   }
 
   private async send(): Promise<void> {
@@ -257,6 +316,11 @@ export class Desk {
     this.state = { ...this.state, ...part };
     for (const listener of this.listeners) listener();
   }
+}
+
+/** An answer that changes nothing says so: else nobody could tell it from none. */
+function saying(frame: Frame): Frame {
+  return countOf(frame.box) || frame.notes.length ? frame : { ...frame, notes: ['Nothing had to be changed.'] };
 }
 
 const NOWHERE: Shown = { slice: () => undefined };

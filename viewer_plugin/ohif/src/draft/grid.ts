@@ -14,7 +14,7 @@ const MOST_OFF = 0.02; // of the smallest side of a voxel: positions are written
 export function imagesByK(found: CaseView, images: readonly Image[]): string[] {
   const grid = found.geometry;
   if (!grid) throw new Problem(-1, 'viewer', 'The volume of this case was not read yet.', 'Open the case again in a moment.');
-  if (!found.instances?.length) {
+  if (!found.instances?.length || found.instances.some(slice => slice.shift_ji?.some(shift => shift !== 0))) {
     throw new Problem(-1, 'viewer', 'The grid of this case is not that of its images (a tilted gantry, or slices that do not fit together).',
       'It cannot be corrected in this viewer.');
   }

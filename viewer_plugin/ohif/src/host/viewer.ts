@@ -1,21 +1,26 @@
 // Everything that is asked of OHIF 3.13 and cornerstone 5, in one class: nothing else knows them.
+import type { Shown } from '../draft/copy';
 import type { Image } from '../draft/grid';
 import type { Surface } from '../draft/desk';
 import type { SegmentView } from '../server/types';
 import type { Host } from './element';
+import { ModelOutline } from './outline';
 import { PANES } from './panes';
+import { Sight } from './sight';
 import { makePromptTool, PROMPT_TOOL, type PromptSettings } from './promptTool';
 
 /* The viewer ships no types: what is `any` stays in this file. */
 
 export interface Series { displaySet: string; studyUid: string; seriesUid: string; description: string; modality: string }
 export type Layout = 'planes' | 'surfaces';
-export type HandTool = 'CircularBrush' | 'CircularEraser' | 'SphereBrush' | 'ThresholdCircularBrush' | 'WindowLevel' | typeof PROMPT_TOOL;
+export type HandTool = 'CircularBrush' | 'CircularEraser' | 'SphereBrush' | 'ThresholdCircularBrushDynamic' | 'WindowLevel' | typeof PROMPT_TOOL;
 
 const DRAFT = 'annotate-draft';
 const TOOL_GROUPS = ['default', 'mpr'];
 const ROWS_OF_COLOURS = 256;
 const SETTLED_MS = 300;
+const REDRAW_MS = 700;
+const MOST_REDRAWS = 40;
 
 export class Viewer {
   private readonly cs: any;
@@ -25,10 +30,19 @@ export class Viewer {
   private arrays: (Uint8Array | undefined)[] = [];
   private rank = new Map<string, number>();
   private listed = new Map<number, SegmentView>();
+  private active = 0;
+  private redraws: ReturnType<typeof setTimeout> | undefined;
+  private readonly outline: ModelOutline;
+  readonly sight: Sight;
 
   constructor(private readonly host: Host) {
     const common = host.extensionManager.getModuleEntry('@ohif/extension-cornerstone.utilityModule.common');
     ({ cornerstone: this.cs, cornerstoneTools: this.tools } = common.exports.getCornerstoneLibraries());
+    this.outline = new ModelOutline(this.cs, this.tools, this.services);
+    this.sight = new Sight(this.cs, {
+      panes: () => this.panes().filter(id => !this.isSolid(id)).map(id => this.pane(id)), images: () => this.images, active: () => this.pane(this.grid().activeViewportId),
+      activate: id => this.services.viewportGridService.setActiveViewportId(id),
+    });
   }
 
   // ---- what is open
@@ -90,7 +104,7 @@ export class Viewer {
     this.images = images;
     await this.showEverywhere(segments);
     this.bind();
-    return { slice: k => this.arrays[k], redraw: slices => this.redraw(slices), segments: (all, locked) => this.setSegments(all, locked) };
+    return { slice: k => this.arrays[k], redraw: slices => this.redraw(slices), segments: all => this.setSegments(all) };
   }
 
   /** Whether the draft is in the viewer, in every pane that shows the images. */
@@ -103,17 +117,42 @@ export class Viewer {
   }
 
   remove(): void {
+    this.outline.remove();
     if (this.has()) this.services.segmentationService.remove(DRAFT);
     this.listed.clear();
     this.arrays = [];
   }
 
-  /** After a change of layout the draft is there, but not drawn until something happens to it. */
+  /** After a change of layout the draft is there, but not drawn until something happens to it: once its images are there. */
   redrawAll(): void {
-    if (this.has()) this.tools.segmentation.triggerSegmentationEvents.triggerSegmentationModified(DRAFT);
+    clearTimeout(this.redraws);
+    let left = MOST_REDRAWS;
+    const again = () => {
+      this.redrawNow();
+      // no event says that a new pane is ready for overlays, and what comes before it is leaves no trace
+      if (left-- > 0 && this.has() && !this.panes().every(id => this.isDrawn(id))) this.redraws = setTimeout(again, REDRAW_MS);
+    };
+    again();
+  }
+
+  /** Whether the draft is among what a pane draws. */
+  private isDrawn(id: string): boolean {
+    return (this.pane(id)?.getActors?.() ?? []).some((each: any) => String(each.representationUID).startsWith(DRAFT));
+  }
+
+  private redrawNow(): void {
+    if (!this.has()) return;
+    this.tools.segmentation.triggerSegmentationEvents.triggerSegmentationModified(DRAFT);
+    for (const id of this.panes().filter(each => this.isSolid(each))) {
+      this.outline.leave(id);
+      // the body itself would hide the segments in it
+      for (const { actor } of this.pane(id).getActors()) if (actor?.isA?.('vtkVolume')) actor.setVisibility(false);
+      this.pane(id).render();
+    }
   }
 
   activate(index: number): void {
+    this.active = index;
     const service = this.services.segmentationService;
     for (const pane of this.panes()) service.setActiveSegmentation(pane, DRAFT);
     service.setActiveSegment(DRAFT, index);
@@ -129,6 +168,21 @@ export class Viewer {
 
   hideAll(isHidden: boolean): void {
     for (const index of this.listed.keys()) this.hide(index, isHidden);
+  }
+
+  /** Show the outlines of another labelmap over the draft, or none. */
+  async outlines(made: Shown | null, segments: SegmentView[]): Promise<void> {
+    if (made) await this.outline.show(this.displaySet(), this.flatPanes(), this.images, made, segments);
+    else this.outline.remove();
+    // what was shown last would be what is drawn on
+    this.activateAgain();
+  }
+
+  /** After a change of layout the outlines are missing in new panes. */
+  async outlinesAgain(): Promise<void> {
+    if (!this.outline.isOn) return;
+    await this.outline.showIn(this.flatPanes());
+    this.activateAgain();
   }
 
   // ---- tools
@@ -171,23 +225,22 @@ export class Viewer {
   /** Show a place (LPS mm) in every pane. */
   goTo(place: readonly number[]): void {
     for (const id of this.panes()) {
-      const pane = this.services.cornerstoneViewportService.getCornerstoneViewport(id);
+      const pane = this.pane(id);
       if (pane?.jumpToWorld) { pane.jumpToWorld(place); pane.render(); }
     }
   }
 
-  /** One slice on or back in the active pane. */
-  scroll(by: number): void {
-    const id = this.services.viewportGridService.getState().activeViewportId;
-    const pane = this.services.cornerstoneViewportService.getCornerstoneViewport(id);
-    if (pane) this.cs.utilities.scroll(pane, { delta: by });
-  }
-
   // ---- inside
+
+  private activateAgain(): void {
+    if (this.has() && this.active) this.activate(this.active);
+  }
 
   private get services(): any { return this.host.servicesManager.services; }
 
   private run(command: string, options: object): void { this.host.commandsManager.run(command, options); }
+
+  private pane(id: string): any { return this.services.cornerstoneViewportService.getCornerstoneViewport(id); }
 
   private grid(): any { return this.services.viewportGridService.getState(); }
 
@@ -206,6 +259,15 @@ export class Viewer {
   private panes(): string[] {
     const id = this.displaySet()?.displaySetInstanceUID;
     return [...this.grid().viewports.values()].filter((pane: any) => pane.displaySetInstanceUIDs?.includes(id)).map((pane: any) => pane.viewportId);
+  }
+
+  /** Those that show slices: the others make surfaces of all that is put into them. */
+  private flatPanes(): string[] {
+    return this.panes().filter(id => !this.isSolid(id));
+  }
+
+  private isSolid(id: string): boolean {
+    return String(this.pane(id)?.type).endsWith('3d');
   }
 
   private missingPanes(): string[] {
@@ -252,7 +314,8 @@ export class Viewer {
     this.tools.segmentation.triggerSegmentationEvents.triggerSegmentationDataModified(DRAFT, isKnown ? places : undefined);
   }
 
-  private setSegments(segments: SegmentView[], locked: number[]): void {
+  /** Locks are not told to the viewer: a brush over a locked segment would move the one that is drawn into a layer apart. */
+  private setSegments(segments: SegmentView[]): void {
     const service = this.services.segmentationService;
     const wanted = new Map(segments.map(segment => [segment.index, segment]));
     for (const index of this.listed.keys()) if (!wanted.has(index)) service.removeSegment(DRAFT, index);
@@ -263,7 +326,6 @@ export class Viewer {
       if (!before || String(before.colour) !== String(segment.colour)) {
         for (const pane of this.panes()) service.setSegmentColor(pane, DRAFT, index, [...segment.colour, 255]);
       }
-      service.setSegmentLocked(DRAFT, index, locked.includes(index));
     }
     this.listed = wanted;
   }

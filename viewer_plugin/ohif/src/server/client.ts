@@ -1,13 +1,15 @@
 // The server's routes as functions: one place that knows addresses, headers and how problems come back.
 import { decodeFrame, MEDIA_TYPE, type Frame } from './frame';
-import { problemOf } from './problem';
+import { answerOf, problemOf, slow } from './problem';
 import type {
-  CaseView, HelperForm, JobView, LabelView, MeView, ModelView, NewProjectForm, ProjectView, PromptForm, SegmentChangeForm, SegmentForm,
+  CaseView, DraftedView, HelperForm, JobView, LabelView, MeView, ModelView, NewProjectForm, ProjectView, PromptForm, RefusedView, SegmentChangeForm, SegmentForm,
   SessionView, WorkItemView,
 } from './types';
 
 const ROOT = '/api/v1';
 const PAGE = 1000;
+/** After so long without an answer a request is given up: what asks, and what lets a model or a disk work. */
+const PATIENCE_MS = { GET: 60_000, other: 300_000 };
 
 type Body = { json: unknown } | { frame: Uint8Array<ArrayBuffer> } | null;
 type Fetch = (address: string, init: RequestInit) => Promise<Response>;
@@ -27,6 +29,7 @@ export class Client {
   takeBack = (project: string, id: string) => this.post<WorkItemView>(`/projects/${project}/cases/${id}/take-back`, null);
   models = () => this.get<ModelView[]>('/models');
   declareModality = (id: string, modality: 'CT' | 'MR' | 'PT' | 'OT') => this.json<CaseView>('PUT', `/cases/${id}/modality`, { json: { modality } });
+  refused = () => this.get<RefusedView[]>('/refused');
   case = (id: string) => this.get<CaseView>(`/cases/${id}`);
 
   async cases(): Promise<CaseView[]> {
@@ -48,9 +51,12 @@ export class Client {
   draft = (session: string, model: string) => this.post<JobView>(`/sessions/${session}/draft`, { model });
   cancel = (job: string) => this.post<JobView>(`/jobs/${job}/cancel`, null);
   job = (id: string) => this.get<JobView>(`/jobs/${id}`);
+  jobs = () => this.get<JobView[]>('/jobs');
 
   labelmap = (session: string, since?: number) =>
     this.frame('GET', `/sessions/${session}/labelmap${since === undefined ? '' : `?since=${since}`}`, null);
+  drafted = (session: string) => this.get<DraftedView | null>(`/sessions/${session}/drafted`);
+  draftedLabelmap = (session: string) => this.frame('GET', `/sessions/${session}/drafted/labelmap`, null);
   edit = (session: string, frame: Uint8Array<ArrayBuffer>, revision: number) => this.frame('PUT', `/sessions/${session}/labelmap`, { frame }, revision);
   prompt = (session: string, form: PromptForm) => this.frame('POST', `/sessions/${session}/prompts`, { json: form });
   help = (session: string, form: HelperForm) => this.frame('POST', `/sessions/${session}/helpers`, { json: form });
@@ -64,11 +70,11 @@ export class Client {
   private post = <T>(path: string, value: unknown) => this.json<T>('POST', path, value === null ? null : { json: value });
 
   private async json<T>(method: string, path: string, body: Body, revision?: number): Promise<T> {
-    return (await this.asked(method, path, body, revision)).json() as Promise<T>;
+    return answerOf(await this.asked(method, path, body, revision), async response => (await response.json()) as T);
   }
 
   private async frame(method: string, path: string, body: Body, revision?: number): Promise<Frame> {
-    return decodeFrame(await (await this.asked(method, path, body, revision)).arrayBuffer());
+    return answerOf(await this.asked(method, path, body, revision), async response => decodeFrame(await response.arrayBuffer()));
   }
 
   private async asked(method: string, path: string, body: Body, revision?: number): Promise<Response> {
@@ -83,9 +89,15 @@ export class Client {
       headers['Content-Encoding'] = 'gzip';
       content = await new Response(new Blob([body.frame]).stream().pipeThrough(new CompressionStream('gzip'))).blob();
     }
-    const response = await this.fetched(ROOT + path, { method, headers, body: content, credentials: 'same-origin' });
-    if (!response.ok) throw await problemOf(response);
-    return response;
+    const patience = method === 'GET' ? PATIENCE_MS.GET : PATIENCE_MS.other;
+    const signal = AbortSignal.timeout(patience);
+    try {
+      const response = await this.fetched(ROOT + path, { method, headers, body: content, credentials: 'same-origin', signal });
+      if (!response.ok) throw await problemOf(response);
+      return response;
+    } catch (error) {
+      throw signal.aborted ? slow(patience / 1000) : error;
+    }
   }
 }
 

@@ -1,21 +1,28 @@
 // The open case: its draft, what changes it, and how it is finished.
-import { useEffect, useReducer, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useReducer, useRef, useState } from 'preact/hooks';
 import type { Desk } from '../draft/desk';
+import type { Longest } from '../draft/diameter';
+import { placeOf, voxelAt } from '../draft/grid';
+import { middleOf, nextSlice, unsureSlices } from '../draft/review';
 import { PROMPT_TOOL, type Drawn, type PromptKind } from '../host/promptTool';
 import type { HandTool, Viewer } from '../host/viewer';
 import type { Client } from '../server/client';
 import type { CaseView, ModelView, ProjectView, PromptForm } from '../server/types';
 import { Drafting } from './drafting';
+import { useDiameters, useLookBack } from './figures';
 import { Finish, Keys } from './finish';
 import { Helpers } from './helpers';
-import { listenToKeys, type Key } from './keys';
+import { listenToKeys, PANEL_KEY, type Key } from './keys';
+import { LookAgain } from './lookAgain';
+import { useOrdering } from './ordering';
+import { heartbeats, holding } from './presence';
 import { ProblemBox } from './problem';
+import { Remarks } from './remarks';
 import { Segments } from './segments';
 import { answering, HANDS, MOST_BRUSH_MM, PROMPTS, Tools, type InHand } from './tools';
 
-const HEARTBEAT_S = 30;
-const ACTIVE_STEP_S = 5;
 const FIRST_BRUSH_MM = 8;
+const PAGE_OF_SLICES = 10;
 
 export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }: {
   client: Client; viewer: Viewer; desk: Desk; found: CaseView; models: ModelView[]; project: ProjectView | undefined; onEnd: (sentence: string) => void;
@@ -29,7 +36,14 @@ export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }
   const [model, setModel] = useState(() => PROMPTS.map(([kind]) => answering(models, kind, found)[0]?.name).find(Boolean) ?? '');
   const [areKeysShown, setKeysShown] = useState(false);
   const [isAllHidden, setAllHidden] = useState(false);
+  const [place, setPlace] = useState<number[] | null>(null);
+  const [isOutlined, setOutlined] = useState(false);
+  const [where, setWhere] = useState('');
   const { state } = desk;
+  const ordering = useOrdering(client, desk);
+  const longest = useDiameters(desk, found);
+  const lookBack = useLookBack(desk);
+  const unsure = useMemo(() => unsureSlices(state.drafted?.unsure ?? []), [state.drafted]);
 
   const takeUp = (index: number) => { setActive(index); viewer.activate(index); };
   const take = (tool: InHand) => {
@@ -70,6 +84,26 @@ export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }
     viewer.hide(index, next.has(index));
     setHidden(next);
   };
+  const [, rows = 0, columns = 0] = found.geometry?.shape ?? [];
+  const show = (index: readonly number[], words = '') => {
+    viewer.goTo(placeOf(found.geometry!, index));
+    setWhere(`Slice ${viewer.sight.position()}${words}`);
+  };
+  const lookAtChanged = async (by: 1 | -1) => {
+    const differences = await lookBack.fetch();
+    const k = differences && nextSlice(differences.slices(), viewer.sight.sliceShown() ?? 0, by);
+    if (k === null) setWhere(differences ? 'Nothing is changed.' : '');
+    else show(differences!.middle(k, columns) ?? [k, rows >> 1, columns >> 1]);
+  };
+  const lookAtUnsure = (by: 1 | -1) => {
+    const k = nextSlice(unsure, viewer.sight.sliceShown() ?? 0, by);
+    if (k !== null) show(middleOf(desk.copy.slice(k), undefined, k, columns) ?? [k, rows >> 1, columns >> 1], `: unsure by ${Math.round(100 * state.drafted!.unsure[k]!)} %`);
+  };
+  const lookAtLongest = (index: number, { k }: Longest) => {
+    const own = desk.copy.slice(k)?.map(value => Number(value === index));
+    show(middleOf(own, undefined, k, columns) ?? [k, rows >> 1, columns >> 1]);
+  };
+  const outline = () => setOutlined(Boolean(state.drafted) && !isOutlined);
   const keys: Key[] = [
     { key: 'z', ctrl: true, label: 'Ctrl+Z', what: 'Undo', act: undo },
     { key: 'z', ctrl: true, shift: true, label: 'Ctrl+Shift+Z', what: 'Redo', act: redo },
@@ -79,11 +113,21 @@ export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }
     ...HANDS.map(([tool, label, key]) => ({ key: key.toLowerCase(), label: key, what: label, act: () => take(tool) })),
     { key: '[', label: '[', what: 'Smaller brush', act: () => resize(brushMm - 1) },
     { key: ']', label: ']', what: 'Larger brush', act: () => resize(brushMm + 1) },
-    { key: 'ArrowUp', label: '↑', what: 'A slice back', act: () => viewer.scroll(-1) },
-    { key: 'ArrowDown', label: '↓', what: 'A slice on', act: () => viewer.scroll(1) },
+    { key: 'ArrowUp', label: '↑', what: 'A slice back', act: () => viewer.sight.scroll(-1) },
+    { key: 'ArrowDown', label: '↓', what: 'A slice on', act: () => viewer.sight.scroll(1) },
+    { key: 'PageUp', label: 'Page ↑', what: 'Ten slices back', act: () => viewer.sight.scroll(-PAGE_OF_SLICES) },
+    { key: 'PageDown', label: 'Page ↓', what: 'Ten slices on', act: () => viewer.sight.scroll(PAGE_OF_SLICES) },
+    { key: 'v', label: 'V', what: 'The next pane', act: () => viewer.sight.nextPane() },
+    { key: 'j', label: 'J', what: 'Next slice that is not as the model made it', act: () => void lookAtChanged(1) },
+    { key: 'j', shift: true, label: 'Shift+J', what: 'The one before', act: () => void lookAtChanged(-1) },
+    { key: 'u', label: 'U', what: 'Next slice that the model was unsure of', act: () => lookAtUnsure(1) },
+    { key: 'u', shift: true, label: 'Shift+U', what: 'The one before', act: () => lookAtUnsure(-1) },
+    { key: 'm', label: 'M', what: 'The model’s outlines', act: outline },
     { key: 'h', label: 'H', what: 'Hide or show all segments', act: () => { viewer.hideAll(!isAllHidden); setAllHidden(!isAllHidden); } },
     ...state.segments.slice(0, 9).map((segment, n) => ({ key: String(n + 1), label: String(n + 1), what: segment.name, act: () => takeUp(segment.index) })),
     { key: 'Enter', ctrl: true, label: 'Ctrl+Enter', what: 'Submit', act: () => void submit() },
+    { key: PANEL_KEY, label: PANEL_KEY, what: 'Into this panel, and Tab from there', act: () => document.querySelector<HTMLElement>('[data-cy=as-submit]')?.focus() },
+    ...(areKeysShown ? [{ key: 'Escape', label: 'Esc', what: 'Close this list', act: () => setKeysShown(false) }] : []),
     { key: '?', label: '?', what: 'These keys', act: () => setKeysShown(!areKeysShown) },
   ];
   const heard = useRef(keys);
@@ -105,29 +149,37 @@ export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }
     return () => window.removeEventListener('beforeunload', warn);
   }, [desk]);
   useEffect(() => heartbeats(desk), [desk]);
+  useEffect(() => viewer.sight.onPress(setPlace), [viewer]);
+  useEffect(() => { if (isOutlined) void lookBack.fetch(); }, [isOutlined, state.drafted]);
+  useEffect(() => {
+    void desk.attempt(() => viewer.outlines(isOutlined ? lookBack.made : null, state.drafted?.segments ?? []));
+  }, [isOutlined, lookBack.made]);
   useEffect(() => {
     if (!state.segments.some(segment => segment.index === active)) takeUp(state.segments[0]?.index ?? 0);
   }, [state.segments]);
 
+  const unit = found.unit && found.unit !== '1' ? found.unit : '';
+  const seed = place && found.geometry ? voxelAt(found.geometry, place) : null;
   return (
     <>
-      <h3 data-cy="as-open-case">{found.name}{found.modality ? ` · ${found.modality}` : ''}</h3>
-      {found.warnings.length > 0 && <section class="as-note" role="note">{found.warnings.map(warning => <p key={warning}>⚠ {warning}</p>)}</section>}
+      <Finish title={`${found.name}${found.modality ? ` · ${found.modality}` : ''}`} state={state} onUndo={undo} onRedo={redo} onSubmit={submit} onLeave={leave} onHelp={() => setKeysShown(!areKeysShown)} />
       <ProblemBox problem={state.problem} onClose={desk.dismiss} />
-      {state.notes.length > 0 && <section class="as-note" role="status">{state.notes.map(note => <p key={note}>{note}</p>)}</section>}
-      <Finish canUndo={state.canUndo} canRedo={state.canRedo} hasUnsent={state.hasUnsent} isReachable={state.isReachable} doing={state.doing}
-        onUndo={undo} onRedo={redo} onSubmit={submit} onLeave={leave} onHelp={() => setKeysShown(!areKeysShown)} />
       {areKeysShown && <Keys keys={keys} onClose={() => setKeysShown(false)} />}
+      <Remarks found={found} />
+      {state.notes.length > 0 && <section class="as-note" role="status">{state.notes.map(note => <p key={note}>{note}</p>)}</section>}
       {!found.modality && <Undeclared onSay={modality => void declare(modality)} />}
-      <Drafting client={client} desk={desk} models={models} found={found} project={project} />
-      <Segments desk={desk} state={state} active={active} hidden={hidden} found={found} onActive={takeUp} onHidden={hide} />
+      <Drafting ordering={ordering} models={models} found={found} project={project} />
+      <Segments desk={desk} state={state} active={active} hidden={hidden} found={found} longest={longest} onActive={takeUp} onHidden={hide} onLongest={lookAtLongest} />
       <Tools models={models} found={found} hasSegment={active > 0} model={model} inHand={inHand} positive={positive} brushMm={brushMm}
         onModel={setModel} onTake={take} onSign={() => setPositive(!positive)} onBrush={resize} />
+      <LookAgain drafted={state.drafted} models={models} changed={lookBack.changed} unsure={unsure} isOutlined={isOutlined} isRunning={ordering.isRunning} where={where}
+        onChanged={by => void lookAtChanged(by)} onUnsure={lookAtUnsure} onOutline={outline} onDraftAgain={name => void ordering.run(name)} />
+      <Helpers active={active} segments={state.segments} unit={unit} place={seed && place} placeWords={seed ? `${viewer.sight.intensity(seed)?.toFixed(0) ?? ''} ${unit}` : ''}
+        onPick={() => take('WindowLevel')} onHelp={form => void desk.help(form)} />
       <section aria-labelledby="as-view">
         <h2 id="as-view">View</h2>
         <div class="as-row"><button data-cy="as-planes" onClick={() => viewer.layOut('planes')}>Planes</button><button data-cy="as-surfaces" onClick={() => viewer.layOut('surfaces')}>With surfaces in 3D</button></div>
       </section>
-      <Helpers desk={desk} active={active} segments={state.segments} unit={found.unit ?? ''} />
     </>
   );
 }
@@ -143,41 +195,4 @@ function Undeclared({ onSay }: { onSay: (modality: Declarable) => void }) {
       <div class="as-row">{MODALITIES.map(([modality, label]) => <button key={modality} data-cy={`as-modality-${modality}`} onClick={() => onSay(modality)}>{label}</button>)}</div>
     </section>
   );
-}
-
-/** Tell the desk when a stroke begins and ends. */
-function holding(desk: Desk): () => void {
-  const down = () => desk.hold(true);
-  const up = () => desk.hold(false);
-  const ends = ['pointerup', 'pointercancel', 'blur'] as const;
-  window.addEventListener('pointerdown', down, { capture: true });
-  for (const name of ends) window.addEventListener(name, up, { capture: true });
-  return () => {
-    window.removeEventListener('pointerdown', down, { capture: true });
-    for (const name of ends) window.removeEventListener(name, up, { capture: true });
-    up();
-  };
-}
-
-/** Hold the lease, and say how long the person was at it. */
-function heartbeats(desk: Desk): () => void {
-  let isActive = false;
-  let seconds = 0;
-  let since = 0;
-  const active = () => { isActive = true; };
-  const events = ['pointermove', 'pointerdown', 'keydown', 'wheel'] as const;
-  for (const name of events) window.addEventListener(name, active, { passive: true });
-  const timer = setInterval(() => {
-    since += ACTIVE_STEP_S;
-    if (isActive) seconds += ACTIVE_STEP_S;
-    isActive = false;
-    if (since < HEARTBEAT_S) return;
-    void desk.heartbeat(seconds);
-    since = 0;
-    seconds = 0;
-  }, ACTIVE_STEP_S * 1000);
-  return () => {
-    clearInterval(timer);
-    for (const name of events) window.removeEventListener(name, active);
-  };
 }

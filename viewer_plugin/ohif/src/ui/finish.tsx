@@ -1,28 +1,47 @@
 // Submit, leave, and the second look at what somebody else submitted.
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
+import type { DeskState } from '../draft/desk';
 import type { Client } from '../server/client';
 import { asProblem, type Problem } from '../server/problem';
 import type { LabelView } from '../server/types';
+import { Icon } from './icons';
 import { ProblemBox } from './problem';
+import { ThemeButton } from './themeButton';
 
-export function Finish({ canUndo, canRedo, hasUnsent, isReachable, doing, onUndo, onRedo, onSubmit, onLeave, onHelp }: {
-  canUndo: boolean; canRedo: boolean; hasUnsent: boolean; isReachable: boolean; doing: string;
-  onUndo: () => void; onRedo: () => void; onSubmit: () => void; onLeave: () => void; onHelp: () => void;
+export function Finish({ title, state, onUndo, onRedo, onSubmit, onLeave, onHelp }: {
+  title: string; state: DeskState; onUndo: () => void; onRedo: () => void; onSubmit: () => void; onLeave: () => void; onHelp: () => void;
 }) {
+  const { doing, isReachable, hasUnsent } = state;
   return (
-    <section aria-label="Draft">
-      <div class="as-row">
-        <button data-cy="as-undo" disabled={!canUndo && !hasUnsent} title="Undo (Ctrl+Z)" onClick={onUndo}>Undo</button>
-        <button data-cy="as-redo" disabled={!canRedo} title="Redo (Ctrl+Shift+Z)" onClick={onRedo}>Redo</button>
-        <span class="as-grow as-quiet" role="status" data-cy="as-status">{doing || (!isReachable ? 'Not connected; trying again' : hasUnsent ? 'Saving…' : 'Saved')}</span>
-        <button class="as-plain" aria-label="Keys" title="Keys (?)" onClick={onHelp}>?</button>
+    <section class="as-bar" aria-label="This case">
+      <div class="as-row as-tight">
+        <h3 class="as-grow" data-cy="as-open-case" title={title}>{title}</h3>
+        <button class="as-plain" aria-label="Undo" data-cy="as-undo" disabled={!state.canUndo && !hasUnsent} title="Undo (Ctrl+Z)" onClick={onUndo}><Icon of="undo" /></button>
+        <button class="as-plain" aria-label="Redo" data-cy="as-redo" disabled={!state.canRedo} title="Redo (Ctrl+Shift+Z)" onClick={onRedo}><Icon of="redo" /></button>
+        <ThemeButton />
+        <button class="as-plain" aria-label="Keys" title="Keys (?)" onClick={onHelp}><Icon of="keys" /></button>
       </div>
-      <div class="as-row">
+      <div class="as-row as-tight">
+        <span class="as-dot" data-state={!isReachable ? 'away' : doing || hasUnsent ? 'busy' : 'still'} aria-hidden="true" />
+        <span class="as-grow as-quiet" role="status" data-cy="as-status">{doing || (!isReachable ? 'Not connected' : hasUnsent ? 'Saving…' : 'Saved')}{doing && <Elapsed key={state.since} since={state.since} />}</span>
+        <button data-cy="as-leave" title="The draft is kept for later, and the case is free for others" onClick={onLeave}>Leave</button>
         <button class="as-main" data-cy="as-submit" disabled={doing !== ''} title="Submit (Ctrl+Enter)" onClick={onSubmit}>Submit</button>
-        <button data-cy="as-leave" onClick={onLeave}>Leave for later</button>
       </div>
     </section>
   );
+}
+
+const WORTH_SAYING_S = 3;
+
+/** How long something takes already: whoever waits sees that it goes on. */
+function Elapsed({ since }: { since: number }) {
+  const [now, setNow] = useState(since);
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  const seconds = Math.round((now - since) / 1000);
+  return <span aria-hidden="true">{seconds >= WORTH_SAYING_S ? ` ${seconds} s` : ''}</span>;
 }
 
 export function Review({ client, label, onDone }: { client: Client; label: LabelView; onDone: () => void }) {

@@ -2,6 +2,9 @@
 
 export interface Key { key: string; label: string; what: string; ctrl?: boolean; shift?: boolean; act: () => void }
 
+/** Leads into the panel, as it leads from part to part in other programs. */
+export const PANEL_KEY = 'F6';
+
 export function heardKey(keys: readonly Key[], event: { key: string; ctrlKey: boolean; metaKey: boolean; shiftKey: boolean; altKey: boolean }): Key | undefined {
   const isCtrl = event.ctrlKey || event.metaKey;
   const pressed = event.key.length === 1 ? event.key.toLowerCase() : event.key;

@@ -10,8 +10,11 @@ import type { CaseView, LabelView, MeView, ModelView, ProjectView } from '../ser
 import { CaseDesk } from './case';
 import { Review } from './finish';
 import { ProblemBox } from './problem';
+import { NoCase } from './refused';
+import { Remarks } from './remarks';
 import { caseAsked, nameHere, projectHere, setProjectHere } from './remember';
 import { addStyle } from './style';
+import { ThemeButton } from './themeButton';
 import { caseOf, deskOn, sessionOn, shownAgain } from './workplace';
 import { Worklist } from './worklist';
 
@@ -48,15 +51,16 @@ function Panel({ viewer, client }: { viewer: Viewer; client: Client }) {
       const next = await caseOf(client, ground.cases, series, caseAsked());
       setOpen(next);
       const labels = next ? await client.reviews(project) : [];
-      setWaiting(labels.find(label => label.case === next?.id && label.author !== ground.me.name) ?? null);
-      if (next && next.id === caseAsked() && !isStarted.current) { isStarted.current = true; await begin(next); }
+      const waits = labels.find(label => label.case === next?.id && label.author !== ground.me.name) ?? null;
+      setWaiting(waits);
+      if (next && next.id === caseAsked() && !isStarted.current) { isStarted.current = true; await begin(next, waits); }
     });
   }, [ground, series?.displaySet]);
 
-  const begin = (on: CaseView) => attempt(async () => {
+  const begin = (on: CaseView, waits = waiting) => attempt(async () => {
     setOpening(true);
     try {
-      const session = await sessionOn(client, project, on.id);
+      const session = await sessionOn(client, project, on.id, waits);
       // its grid is known once the session is open: the server has read the volume then
       const known = await client.case(on.id);
       setOpen(known);
@@ -80,9 +84,9 @@ function Panel({ viewer, client }: { viewer: Viewer; client: Client }) {
       {!desk && done && <section role="status" data-cy="as-done"><p>{done}</p></section>}
       {!desk && ground && (
         <section aria-label="Case">
-          {open ? <><h3>{open.name}</h3>{open.warnings.map(warning => <p key={warning} class="as-quiet">⚠ {warning}</p>)}
+          {open ? <><div class="as-row as-tight"><h3 class="as-grow">{open.name}</h3><ThemeButton /></div><Remarks found={open} />
               <button class="as-main" data-cy="as-begin" disabled={isOpening || !project} onClick={() => begin(open)}>{isOpening ? 'Opening…' : 'Annotate this case'}</button></>
-            : <p class="as-quiet">{series ? 'This series is no case of the server.' : 'Waiting for the images.'}</p>}
+            : series ? <NoCase client={client} series={series.seriesUid} /> : <p class="as-quiet">Waiting for the images.</p>}
         </section>
       )}
       {ground && <Worklist key={`${project} ${desk?.id ?? ''} ${done}`} client={client} me={ground.me} projects={ground.projects} project={project} current={open?.id ?? ''} onProject={setProject} beforeLeaving={leaveQuietly} />}

@@ -7,7 +7,7 @@ export function ProblemBox({ problem, onClose, children }: { problem: Problem | 
     <section class="as-problem" role="alert" data-cy="as-problem">
       <p>{problem.message}</p>
       {problem.remedy && <p>{problem.remedy}</p>}
-      {problem.status === 401 && <p><a href="/sign-in">Sign in</a></p>}
+      {problem.status === 401 && <p><a href="/sign-in" target="_blank" rel="noopener">Sign in</a> in a window of its own; this page goes on by itself.</p>}
       <div class="as-row">{children}{onClose && <button onClick={onClose}>Close</button>}</div>
     </section>
   );

@@ -2,6 +2,7 @@
 import { useState } from 'preact/hooks';
 import type { Desk, DeskState } from '../draft/desk';
 import { LARGEST_INDEX } from '../draft/desk';
+import type { Longest } from '../draft/diameter';
 import type { CaseView, SegmentView } from '../server/types';
 import { Icon } from './icons';
 
@@ -10,8 +11,15 @@ export const COLOURS: [number, number, number][] = [[244, 214, 49], [0, 151, 206
 const hex = (colour: number[]) => `#${colour.map(part => part.toString(16).padStart(2, '0')).join('')}`;
 const parsed = (text: string): [number, number, number] => [1, 3, 5].map(at => parseInt(text.slice(at, at + 2), 16)) as [number, number, number];
 
-export function Segments({ desk, state, active, hidden, found, onActive, onHidden }: {
-  desk: Desk; state: DeskState; active: number; hidden: Set<number>; found: CaseView; onActive: (index: number) => void; onHidden: (index: number) => void;
+function Diameter({ of, longest, onLongest }: { of: SegmentView; longest: Longest | undefined; onLongest: (index: number, at: Longest) => void }) {
+  if (!longest) return null;
+  const words = `${longest.mm >= 100 ? longest.mm.toFixed(0) : longest.mm.toFixed(1)} mm`;
+  return <> ·<button class="as-plain" aria-label={`Longest diameter of ${of.name}: ${words}; show its slice`} title="Longest diameter within one slice as acquired; press to see it" onClick={() => onLongest(of.index, longest)}>⌀ {words}</button></>;
+}
+
+export function Segments({ desk, state, active, hidden, found, longest, onActive, onHidden, onLongest }: {
+  desk: Desk; state: DeskState; active: number; hidden: Set<number>; found: CaseView; longest: ReadonlyMap<number, Longest>;
+  onActive: (index: number) => void; onHidden: (index: number) => void; onLongest: (index: number, at: Longest) => void;
 }) {
   const [name, setName] = useState('');
   const [renamed, setRenamed] = useState(0);
@@ -46,8 +54,10 @@ export function Segments({ desk, state, active, hidden, found, onActive, onHidde
               {renamed === segment.index
                 ? <input class="as-grow" type="text" aria-label="New name" value={segment.name} maxLength={200} ref={input => input?.focus()}
                     onBlur={event => void rename(segment, event.currentTarget.value)} onKeyDown={event => { if (event.key === 'Enter') void rename(segment, event.currentTarget.value); if (event.key === 'Escape') setRenamed(0); }} />
-                : <button class="as-plain as-grow" data-cy={`as-segment-${segment.index}`} title={`${segment.name}; double click renames`} onClick={() => onActive(segment.index)} onDblClick={() => setRenamed(segment.index)}>{segment.name}</button>}
-              <span class="as-quiet">{volume(segment)}</span>
+                : <div class="as-named">
+                    <button class="as-plain as-grow" data-cy={`as-segment-${segment.index}`} title={`${segment.name}; double click renames`} onClick={() => onActive(segment.index)} onDblClick={() => setRenamed(segment.index)}>{segment.name}</button>
+                    {volume(segment) && <div class="as-figures" data-cy={`as-figures-${segment.index}`}>{volume(segment)}<Diameter of={segment} longest={longest.get(segment.index)} onLongest={onLongest} /></div>}
+                  </div>}
               {segment.index === active && <button class="as-plain" title="Rename" aria-label={`Rename ${segment.name}`} onClick={() => setRenamed(segment.index)}><Icon of="rename" /></button>}
               <button class="as-plain" title="Hide" aria-pressed={hidden.has(segment.index)} aria-label={`Hide ${segment.name}`} onClick={() => onHidden(segment.index)}><Icon of={hidden.has(segment.index) ? 'hidden' : 'seen'} /></button>
               <button class="as-plain" title="Lock" data-cy={`as-lock-${segment.index}`} aria-pressed={isLocked} aria-label={`Lock ${segment.name}`} onClick={() => void desk.lock(toggled(segment.index))}><Icon of={isLocked ? 'locked' : 'free'} filled={isLocked} /></button>

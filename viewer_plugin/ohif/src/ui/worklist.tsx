@@ -5,6 +5,7 @@ import { asProblem, type Problem } from '../server/problem';
 import type { CaseView, LabelView, MeView, ProjectView, WorkItemView } from '../server/types';
 import { Icon } from './icons';
 import { ProblemBox } from './problem';
+import { difficultyOf } from './difficulty';
 import { addressOf, setProjectHere } from './remember';
 
 const WORDS: Record<string, string> = {
@@ -57,7 +58,7 @@ export function Worklist({ client, me, projects, project, current, onProject, be
 
   return (
     <section aria-labelledby="as-worklist">
-      <div class="as-row"><h2 id="as-worklist" class="as-grow">Worklist</h2><button class="as-plain" onClick={load} aria-label="Load the worklist again"><Icon of="again" /></button></div>
+      <div class="as-row"><h2 id="as-worklist" class="as-grow">Worklist</h2><a href="/loop" target="_blank" rel="noopener" title="What the models have learned, and what runs now">Models</a><button class="as-plain" onClick={load} aria-label="Load the worklist again"><Icon of="again" /></button></div>
       <div class="as-row">
         <select class="as-grow" aria-label="Project" data-cy="as-project" value={project} onChange={event => { setProjectHere(event.currentTarget.value); onProject(event.currentTarget.value); }}>
           {projects.map(each => <option key={each.id} value={each.id}>{each.title}</option>)}
@@ -69,10 +70,12 @@ export function Worklist({ client, me, projects, project, current, onProject, be
         {items.map(item => {
           const known = cases.get(item.case);
           const waits = reviews.find(label => label.case === item.case);
+          const difficulty = difficultyOf(item);
           return (
             <li key={item.case} class="as-item" aria-current={item.case === current ? 'true' : undefined}>
               <button class="as-plain as-grow" data-cy={`as-case-${item.case}`} title={known?.name ?? item.case} onClick={() => go(item.case)}>{known?.name ?? item.case.slice(0, 12)}</button>
               <span class="as-quiet" title={item.reason}>{known?.modality ?? ''} {WORDS[item.status] ?? item.status}{item.person && item.status !== 'open' ? ` · ${item.person}` : ''}{item.status === 'open' && item.predicted_by ? ' · drafted' : ''}</span>
+              {difficulty && <span class="as-word" data-word={difficulty.word} title={difficulty.title}>{difficulty.word}</span>}
               {waits && canReview && <button onClick={() => go(item.case)}>Review</button>}
               {item.status === 'put-aside' ? <button class="as-plain" onClick={() => back(item.case)}>Take back</button>
                 : item.status === 'open' && <button class="as-plain" aria-label={`Put ${known?.name ?? 'the case'} aside`} title="Put aside" onClick={() => setAside(aside === item.case ? '' : item.case)}><Icon of="aside" /></button>}

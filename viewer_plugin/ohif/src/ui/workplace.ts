@@ -4,7 +4,7 @@ import { imagesByK } from '../draft/grid';
 import type { Series, Viewer } from '../host/viewer';
 import type { Client } from '../server/client';
 import { Problem } from '../server/problem';
-import type { CaseView, SessionView } from '../server/types';
+import type { CaseView, LabelView, SessionView } from '../server/types';
 
 /** The case that a series shows: by the identifiers that DICOMweb serves it as; null where it is none. */
 export async function caseOf(client: Client, cases: readonly CaseView[], series: Series, asked: string): Promise<CaseView | null> {
@@ -13,9 +13,12 @@ export async function caseOf(client: Client, cases: readonly CaseView[], series:
   return found ? client.case(found.id) : null;
 }
 
-/** A session on a case: the one left or open in another window, else a new one. */
-export async function sessionOn(client: Client, project: string, id: string): Promise<SessionView> {
-  const mine = (await client.sessions()).find(session => session.project === project && session.case === id);
+/**
+ * A session on a case: the one left or open in another window, else a new one. Where a label waits for review it is one
+ * that began with that label: a session left after an earlier review shows what was submitted then.
+ */
+export async function sessionOn(client: Client, project: string, id: string, waiting: LabelView | null): Promise<SessionView> {
+  const mine = (await client.sessions()).find(session => session.project === project && session.case === id && (!waiting || session.parent === waiting.id));
   if (mine) return client.resume(mine.id);
   try {
     return await client.open(project, id);
@@ -37,5 +40,6 @@ export async function deskOn(client: Client, viewer: Viewer, found: CaseView, se
 /** Show the draft again where a new layout lost it. */
 export async function shownAgain(viewer: Viewer, desk: Desk, found: CaseView): Promise<void> {
   if (!viewer.isShown()) await desk.show(await viewer.surface(imagesByK(found, viewer.shownImages()), desk.state.segments));
+  await viewer.outlinesAgain();
   viewer.redrawAll();
 }

@@ -1,0 +1,1 @@
+"""The learning loop in the browser: pages that the server writes, for whoever is signed in."""

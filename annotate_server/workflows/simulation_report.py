@@ -1,0 +1,238 @@
+"""What a simulation found: the figures of each round and of the baselines, and as the object that `--json` prints."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from annotate_server.domain.learning import SegmentWork
+
+WORSE_DICE = 0.01
+"""A promotion after which the test part is worse by more than this is listed."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How a version does on cases: means over cases and segments; `cases` are by name."""
+
+    dice: float
+    surface_dice: float
+    apl_mm: float
+    relative_apl: float
+    cases: Mapping[str, "Figures"] = field(default_factory=dict)
+
+
+def figures_of(cases: Mapping[str, Mapping[str, SegmentWork]]) -> Figures:
+    """Return the means over cases of the means over segments; the added path length is the sum over segments."""
+    by_case = {name: _case(list(works.values())) for name, works in cases.items() if works}
+    means = {
+        measure: float(np.mean([getattr(case, measure) for case in by_case.values()])) if by_case else float("nan")
+        for measure in ("dice", "surface_dice", "apl_mm", "relative_apl")
+    }
+    return Figures(**means, cases=by_case)
+
+
+def _case(works: list[SegmentWork]) -> Figures:
+    return Figures(
+        dice=float(np.mean([work.dice for work in works])),
+        surface_dice=float(np.mean([work.surface_dice for work in works])),
+        apl_mm=float(np.sum([work.apl_mm for work in works])),
+        relative_apl=float(np.mean([work.relative_apl for work in works])),
+    )
+
+
+@dataclass(frozen=True)
+class PhysicianWork:
+    """What the robot physician did in a round: a case on average, by the constants of `effort`."""
+
+    seconds: float
+    from_nothing_s: float
+
+
+@dataclass(frozen=True)
+class SimulatedRound:
+    """One round. `test` is the serving version after it, `drafts` what the version before it drafted of its new cases.
+
+    `old_site` is the test part as the first scanner shows it, where there are two. `scratch` and `naive` are the
+    baselines after the same labels, None where they were not asked for. `seconds` are those of training and gate.
+    """
+
+    number: int
+    site: str
+    labels: int
+    test: Figures
+    drafts: Figures
+    physician: PhysicianWork
+    verdict: str
+    reason: str
+    promoted: bool
+    version: str
+    share: float
+    seconds: float
+    steps: int
+    training_voxels: int
+    drafted_voxels: int
+    named: tuple[str, ...] = ()
+    old_site: Figures | None = None
+    scratch: "Baseline | None" = None
+    naive: "Baseline | None" = None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Another way to use the same labels: its figures on the test part, and what it took."""
+
+    test: Figures
+    voxels: int
+    seconds: float
+    old_site: Figures | None = None
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Which labels were wrong, and which of them the rounds named."""
+
+    wrong: Mapping[str, str]
+    named: tuple[str, ...]
+
+    @property
+    def as_json(self) -> Mapping[str, object]:
+        """Return the counts and the names."""
+        found = set(self.named) & set(self.wrong)
+        return {
+            "wrong": len(self.wrong),
+            "named": len(self.named),
+            "found": len(found),
+            "missed": len(set(self.wrong) - found),
+            "falsely_named": len(set(self.named) - found),
+            "by_kind": {
+                kind: {
+                    "wrong": sum(each == kind for each in self.wrong.values()),
+                    "found": sum(self.wrong[label] == kind for label in found),
+                }
+                for kind in sorted(set(self.wrong.values()))
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Everything that a simulation found; `start` is the version that it began with, on the test part."""
+
+    model: str
+    start: Figures
+    start_voxels: int
+    rounds: tuple[SimulatedRound, ...]
+    mistakes: Mistakes
+    settings: Mapping[str, object]
+
+    @property
+    def compute_ratio(self) -> float | None:
+        """Return what the rounds took (training, sweep, gate, check of labels) beside retraining every time.
+
+        A round in which the baseline was left out counts as those in which it was not: its steps are the same.
+        """
+        scratch = [each.scratch.voxels for each in self.rounds if each.scratch is not None]
+        spent = sum(each.training_voxels + each.drafted_voxels for each in self.rounds)
+        return spent / (sum(scratch) / len(scratch) * len(self.rounds)) if scratch else None
+
+    @property
+    def worse_promotions(self) -> tuple[int, ...]:
+        """Return the rounds whose promotion made the test part worse by more than `WORSE_DICE`."""
+        before = (self.start, *(each.test for each in self.rounds))
+        return tuple(
+            each.number
+            for each, former in zip(self.rounds, before, strict=False)
+            if each.promoted and each.test.dice < former.dice - WORSE_DICE
+        )
+
+
+def simulation_as_json(simulation: Simulation) -> Mapping[str, object]:
+    """Return the object; a baseline that was not asked for is null."""
+    last = simulation.rounds[-1]
+    table = {
+        "model": simulation.model,
+        "settings": dict(simulation.settings),
+        "start": _figures(simulation.start),
+        "rounds": [_round(each) for each in simulation.rounds],
+        "start_mean_dice": simulation.start.dice,
+        "final_mean_dice": last.test.dice,
+        "scratch_mean_dice": last.scratch.test.dice if last.scratch else None,
+        "naive_mean_dice": last.naive.test.dice if last.naive else None,
+        "start_relative_apl": simulation.start.relative_apl,
+        "final_relative_apl": last.test.relative_apl,
+        "scratch_relative_apl": last.scratch.test.relative_apl if last.scratch else None,
+        "naive_relative_apl": last.naive.test.relative_apl if last.naive else None,
+        "compute_ratio": simulation.compute_ratio,
+        "start_voxels": simulation.start_voxels,
+        "promotions": sum(each.promoted for each in simulation.rounds),
+        "refusals": sum(not each.promoted for each in simulation.rounds),
+        "worse_promotions": list(simulation.worse_promotions),
+        "forgetting": _forgetting(simulation),
+        "mistakes": simulation.mistakes.as_json,
+    }
+    return {key: _finite(value) for key, value in table.items()}
+
+
+def _round(each: SimulatedRound) -> Mapping[str, object]:
+    rest = ("number", "site", "labels", "verdict", "reason", "promoted", "version", "share", "seconds", "steps")
+    return {
+        **{name: getattr(each, name) for name in rest},
+        **_figures(each.test),
+        "training_voxels": each.training_voxels,
+        "drafted_voxels": each.drafted_voxels,
+        "drafts": _figures(each.drafts),
+        "physician": asdict(each.physician),
+        "named_labels": list(each.named),
+        "old_site": _figures(each.old_site),
+        "scratch": _baseline(each.scratch),
+        "naive": _baseline(each.naive),
+    }
+
+
+def _baseline(baseline: Baseline | None) -> Mapping[str, object] | None:
+    if baseline is None:
+        return None
+    rest = {"voxels": baseline.voxels, "seconds": baseline.seconds, "old_site": _figures(baseline.old_site)}
+    return {**_figures(baseline.test), **rest} if baseline.test else rest
+
+
+def _figures(figures: Figures | None) -> dict[str, object]:
+    if figures is None:
+        return {}
+    table: dict[str, object] = {
+        name: getattr(figures, name) for name in ("dice", "surface_dice", "apl_mm", "relative_apl")
+    }
+    if figures.cases:
+        table["cases"] = {name: _figures(case) for name, case in figures.cases.items()}
+    return table
+
+
+def _forgetting(simulation: Simulation) -> Mapping[str, object] | None:
+    """Return how much Dice the old scanner's test part lost since the new one came; positive is lost."""
+    of_new = [each for each in simulation.rounds if each.old_site is not None]
+    switch = next((at for at, each in enumerate(simulation.rounds) if each.site != simulation.rounds[0].site), None)
+    if not of_new or switch is None:
+        return None
+    former = simulation.rounds[switch - 1]
+    last = simulation.rounds[-1]
+    losses = {"learned": _loss(former.old_site, last.old_site)}
+    for name in ("scratch", "naive"):
+        before, after = (getattr(each, name) for each in (former, last))
+        losses[name] = _loss(before.old_site, after.old_site) if before and after else None
+    return losses
+
+
+def _loss(before: Figures | None, after: Figures | None) -> float | None:
+    return before.dice - after.dice if before is not None and after is not None else None
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
