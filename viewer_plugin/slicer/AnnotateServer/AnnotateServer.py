@@ -158,8 +158,8 @@ def asked_consent(address):
         return True
     text = _(
         "The server at {address} does not know the voxels of this volume. The identifier of its DICOM series will be "
-        "sent there, and where that is not known either, its voxels and geometry; no names, no other attributes. Send this "
-        "of volumes to this server?"
+        "sent there, and where that is not known either, its voxels and geometry; no names, no other attributes. "
+        "Send this of volumes to this server?"
     ).format(address=address)
     if not slicer.util.confirmYesNoDisplay(text):
         return False
