@@ -14,6 +14,7 @@ from annotate_server.domain.case import Format, StoredVolume
 from annotate_server.domain.clock import Clock, now
 from annotate_server.domain.compute import Compute
 from annotate_server.domain.dicom_uids import segmentation_uids
+from annotate_server.domain.errors import InvalidRequest
 from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Labelmap
 from annotate_server.domain.person import Person
@@ -63,7 +64,7 @@ class LabelFiles:
     def label_file(self, label_id: str, kind: LabelmapFormat) -> Iterator[Path]:
         """Give a label as a file, which is gone after the block.
 
-        Raises InvalidLabelmap for layers that NIfTI cannot hold, UnsupportedInput for a SEG of a case without DICOM.
+        Raises InvalidLabelmap for layers that NIfTI cannot hold, InvalidRequest for a SEG of a case without DICOM.
         """
         label = self.records.labels.get(label_id)
         model = label.model_version or ""
@@ -112,7 +113,11 @@ class LabelFiles:
         kind: LabelmapFormat,
         algorithm: Algorithm,
     ) -> Iterator[Path]:
-        blobs = self.records.blobs
+        blobs, source = self.records.blobs, self._source(what.case_id)
+        if kind is LabelmapFormat.DICOM_SEG and source is None:
+            raise InvalidRequest(
+                "a DICOM SEG refers to a DICOM series, and the case is none", remedy="Ask for nifti or nrrd."
+            )
         if kind is LabelmapFormat.NRRD and len(layers) == 1:
             yield blobs.path(layers[0].blob)  # it is kept as just that
             return
@@ -120,7 +125,7 @@ class LabelFiles:
         with TemporaryDirectory(dir=self.scratch) as folder:
             path = Path(folder) / f"{what.case_id}{SUFFIX[kind]}"
             paths = tuple(blobs.path(layer.blob) for layer in layers)
-            source, uids = self._source(what.case_id), segmentation_uids(what.id)
+            uids = segmentation_uids(what.id)
             with self._held(source, kind):
                 self.parser.write_stored(StoredWriting(paths, layers, path, kind, source, algorithm, uids))
             yield path

@@ -1,6 +1,6 @@
 """kill -9 of the trainer, and now and then of the whole server, at random moments: trainings go on, what serves stays.
 
-Three kills by default; ANNOTATE_KILLS=50 asks for more. With -s the figures are printed.
+Two kills by default; ANNOTATE_KILLS=50 asks for more. With -s the figures are printed.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from annotate_server.client.answers import RemoteJob
 from annotate_server.domain.training import TrainingPoint
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("ANNOTATE_KILLS", "3"))
+KILLS = int(os.environ.get("ANNOTATE_KILLS", "2"))
 RECIPE = "steps = 60\nfull_steps = 120\nfull_learning_rate = 5e-3\nsweep = [0.5, 1.0]\ncheckpoint_every = 10"
 CASES = 6
 SERVER_EVERY = 7

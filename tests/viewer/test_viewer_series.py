@@ -90,6 +90,7 @@ def check_drawn(odd: Stand, found: Any) -> None:
     known = odd.get(f"/cases/{odd.case(found['name'])['id']}")
     drawn = odd.session_labelmap(found["session"], known["geometry"]["shape"])
     assert digest(drawn) == found["stored"] == found["shown"]
+    assert found["first"] > 0
     assert 0 < np.count_nonzero(drawn) == found["count"]
     assert set(np.argwhere(drawn)[:, 0]) == {found["middle"][0]}
     assert all(warning in found["panel"] for warning in known["warnings"])

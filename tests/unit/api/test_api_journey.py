@@ -298,3 +298,12 @@ def test_a_label_that_goes_back_to_the_archive_says_so_from_its_approval_on(web:
     assert web.get(f"/api/v1/labels/{label['id']}").json()["sending"] == sending
     changed = web.put("/api/v1/projects/back", json={**form, "send_labels_back": False})
     assert not changed.json()["send_labels_back"]
+
+
+def test_a_dicom_seg_of_a_case_that_is_no_dicom_is_refused_with_what_to_ask_for(web: httpx.Client) -> None:
+    session = web.post("/api/v1/projects/bright/cases/case2/sessions").headers["location"]
+    label = web.post(f"{session}/submit", headers={"If-Match": '"0"'}).json()
+    answer = web.get(f"/api/v1/labels/{label['id']}/file", params={"format": "dicom-seg"})
+    assert answer.status_code == 422
+    assert "refers to a DICOM series" in answer.json()["detail"]
+    assert "Ask for nifti or nrrd." in answer.json()["detail"]

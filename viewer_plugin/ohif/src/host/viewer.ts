@@ -230,6 +230,15 @@ export class Viewer {
     }
   }
 
+  /** Stand on slices, not between two of them, where a brush would meet neither: as a pane of two slices opens. */
+  standOnSlices(nearest: (place: number[]) => readonly number[] | null): void {
+    for (const id of this.flatPanes()) {
+      const pane = this.pane(id);
+      const place = pane?.jumpToWorld && nearest([...pane.getCamera().focalPoint]);
+      if (place) { pane.jumpToWorld(place); pane.render(); }
+    }
+  }
+
   // ---- inside
 
   private activateAgain(): void {
