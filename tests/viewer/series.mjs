@@ -49,14 +49,16 @@ export default async function play({ page, asked, seen, shot }) {
     }
     const index = await at.addSegment('Painted');
     await at.by('as-hand-CircularBrush').click();
-    // in what is seen first, without going to a slice
-    const { x, y, width, height } = await page.evaluate(id => {
-      const box = window.services.cornerstoneViewportService.getCornerstoneViewport(id).element.getBoundingClientRect();
-      return { x: box.x, y: box.y, width: box.width, height: box.height };
-    }, found.panes[0]);
-    await at.changing(() => at.drag({ x: x + width / 2, y: y + height / 2 }, { x: x + width / 2 + 20, y: y + height / 2 }));
-    found.first = (await at.state()).counts[index] ?? 0;
-    await at.changing(() => page.keyboard.press('Control+z'));
+    if (!is_large) {
+      // in what is seen first, without going to a slice
+      const { x, y } = await page.evaluate(id => {
+        const box = window.services.cornerstoneViewportService.getCornerstoneViewport(id).element.getBoundingClientRect();
+        return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
+      }, found.panes[0]);
+      await at.changing(() => at.drag({ x, y }, { x: x + 20, y }));
+      found.first = (await at.state()).counts[index] ?? 0;
+      await at.changing(() => page.keyboard.press('Control+z'));
+    }
     const shape = await page.evaluate(() => window.annotateCase.found.geometry.shape);
     found.middle = shape.map(n => n >> 1);
     const middle = await at.pixel(found.panes[0], found.middle);

@@ -230,7 +230,7 @@ export class Viewer {
     }
   }
 
-  /** Stand on slices, not between two of them, where a brush would meet neither: as a pane of two slices opens. */
+  /** Stand on slices, not between two of them, where a brush would meet neither: panes of an even number open there. */
   standOnSlices(nearest: (place: number[]) => readonly number[] | null): void {
     for (const id of this.flatPanes()) {
       const pane = this.pane(id);

@@ -149,7 +149,13 @@ export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }
     return () => window.removeEventListener('beforeunload', warn);
   }, [desk]);
   useEffect(() => heartbeats(desk), [desk]);
-  useEffect(() => viewer.sight.onPress(setPlace), [viewer]);
+  useEffect(() => viewer.sight.onPress(pressed => {
+    viewer.standOnSlices(inPane => {
+      const index = found.geometry && voxelAt(found.geometry, inPane);
+      return index && placeOf(found.geometry!, index);
+    });
+    setPlace(pressed);
+  }), [viewer, found]);
   useEffect(() => { if (isOutlined) void lookBack.fetch(); }, [isOutlined, state.drafted]);
   useEffect(() => {
     void desk.attempt(() => viewer.outlines(isOutlined ? lookBack.made : null, state.drafted?.segments ?? []));

@@ -1,6 +1,6 @@
 // The case on the desk: from what the viewer shows to a session, and back after a change of layout.
 import { Desk } from '../draft/desk';
-import { imagesByK, placeOf, voxelAt } from '../draft/grid';
+import { imagesByK } from '../draft/grid';
 import type { Series, Viewer } from '../host/viewer';
 import type { Client } from '../server/client';
 import { Problem } from '../server/problem';
@@ -34,11 +34,6 @@ export async function deskOn(client: Client, viewer: Viewer, found: CaseView, se
   const desk = new Desk(client, session);
   viewer.remove();
   await desk.show(await viewer.surface(images, desk.state.segments));
-  const grid = found.geometry;
-  viewer.standOnSlices(place => {
-    const index = grid && voxelAt(grid, place);
-    return index && placeOf(grid, index);
-  });
   return desk;
 }
 
