@@ -14,7 +14,7 @@ from server_process import running
 from small_studies import small_chest
 from viewer_stand import Browser, Stand, digest
 
-from annotate_server.domain.geometry import Geometry
+from annotate_server.domain.geometry import Box, Geometry
 from annotate_server.testing.chest import ChestOptions, chest_phantom
 
 pytestmark = [pytest.mark.viewer, pytest.mark.slow]
@@ -65,8 +65,11 @@ def odd(tmp_path_factory: pytest.TempPathFactory, browser: Browser, shots: Path)
         file.unlink()
     write_odd(studies, "turned", turned)
     write_odd(studies, "whole")
+    write_odd(studies, "begun")
+    for file in write_odd(studies, "gap")[10:13]:
+        file.unlink()
     with running(folder / "workspace", studies) as server:
-        server.wait_until_ready().wait_for_cases(5)
+        server.wait_until_ready().wait_for_cases(6)
         yield Stand(server, browser, shots)
 
 
@@ -83,6 +86,27 @@ def test_a_series_is_annotated_in_a_stack_pane(odd: Stand) -> None:
     (found,) = odd.play("series", cases=[asked], protocol="default")["cases"]
     assert found["kinds"] == ["stack"]
     check_drawn(odd, {**found, "name": "whole"})
+
+
+def test_what_another_client_began_goes_on_in_the_browser_with_its_history(odd: Stand) -> None:
+    case, box = odd.case("begun"), Box((9, 12, 14), (10, 20, 25))
+    with odd.server.client("me") as client, client.open("demo_ct", case["id"]) as session:
+        session.draft_by("demo_ct")
+        drafted = digest(session.draft)
+        session.edit(box, np.full(box.shape, session.segments[0].index, np.uint8))
+        edited = digest(session.draft)
+    assert drafted != edited
+    seen = odd.play("continued", address=odd.address(case, "demo_ct"), changed=box.start[0])
+    assert seen["opened"] == {"shown": edited, "stored": edited}
+    assert seen["undone"] == {"shown": drafted, "stored": drafted}
+    assert seen["redone"] == seen["outlined"] == seen["opened"], "the model's outlines are only looked at"
+    assert seen["slice_before"] != box.start[0]
+    version = next(model for model in odd.get("/models") if model["name"] == "demo_ct")["version"]
+    assert version in seen["drafted_by"]
+    assert seen["theme"] == "light"
+    series = f"1.2.3.{int.from_bytes(b'gap', 'big')}.4"
+    (refused,) = (each for each in odd.get("/refused") if each["series_uid"] == series)
+    assert refused["reason"] in seen["refused"]
 
 
 def check_drawn(odd: Stand, found: Any) -> None:
