@@ -372,7 +372,7 @@ def test_a_draft_is_given_as_dicom_where_its_volume_is_dicom(web: httpx.Client) 
         params = {"params": (None, json.dumps(STANDARD))}
         answer = web.post(f"/infer/demo_ct?image={image}&output=dicom_seg", files=params)
         statuses.append((answer.status_code, answer.content[128:132] == b"DICM"))
-    assert statuses == [(200, True), (415, False)]
+    assert statuses == [(200, True), (422, False)]
 
 
 def test_another_website_changes_nothing(web: httpx.Client) -> None:
