@@ -17,7 +17,7 @@ from small_studies import add_project, small_chest, write_chest, write_chest_ser
 
 from annotate_server.client import AnnotateClient, ClientSession
 from annotate_server.client.answers import RemoteJob
-from annotate_server.domain.errors import AnnotateError, NoSpace, NotFound, ShuttingDown, UnsupportedInput, WorkerDied
+from annotate_server.domain.errors import AnnotateError, InvalidRequest, NoSpace, NotFound, ShuttingDown, WorkerDied
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.helper import HelperKind, HelperOrder
 from annotate_server.imaging.labelmap_files import LabelmapFormat, read_labelmap
@@ -258,7 +258,7 @@ def test_a_case_whose_files_are_gone_says_so_and_loses_nothing(tmp_path: Path) -
         with pytest.raises(AnnotateError) as without_files:
             client.download_label(label.id, LabelmapFormat.DICOM_SEG, tmp_path / "label.dcm")
         assert "No such file" in str(without_files.value)
-        with pytest.raises(UnsupportedInput):
+        with pytest.raises(InvalidRequest, match="Ask for nifti or nrrd"):
             client.download_label(submitted.id, LabelmapFormat.DICOM_SEG, tmp_path / "label.dcm")
         assert not list((server.workspace / "scratch").iterdir())
 
