@@ -165,7 +165,7 @@ def _training(loop: LearningLoop, ground: LearningGround) -> JobWork:
         order = orders.order_of(job)
         for entry in read_training_set(ground.ports.blobs.read(order.training_set)).entries:
             case = ground.records.cases.get(entry.case_id)
-            ground.fetch(VolumePlace(case.case.reference, case.declared, case.facts.digest if case.facts else None))
+            ground.fetch(VolumePlace.of(case))
         return order
 
     return JobWork(

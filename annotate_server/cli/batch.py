@@ -11,10 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from annotate_server.bootstrap import Ports
 from annotate_server.cli.console import Exit, JsonOption, WorkspaceOption, err, out, ports, print_json, reporting
+from annotate_server.cli.modality import ModalityOption, declared
 from annotate_server.domain.case import StoredVolume
 from annotate_server.domain.errors import UnreadableFile
 from annotate_server.domain.ports import Control
-from annotate_server.domain.volume import Modality
 from annotate_server.imaging.labelmap_files import LabelmapFormat
 from annotate_server.imaging.reading import IsolatedReader
 from annotate_server.workflows.batch import Batch, BatchOrder
@@ -32,23 +32,13 @@ class OutputFormat(StrEnum):
     DICOM_SEG = "dicom-seg"
 
 
-class DeclaredModality(StrEnum):
-    """What a person can declare of files that name no modality."""
-
-    CT = "CT"
-    MR = "MR"
-
-
 def batch(
     source: Annotated[Path, typer.Argument(help="A folder of DICOM or NIfTI, or one file.", show_default=False)],
     model: Annotated[str, typer.Option("--model", help="The model that drafts; see `annotate models list`.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Where drafts, manifest and contact sheet go.")],
     output_format: Annotated[OutputFormat, typer.Option("--format", help="Format of the drafts.")] = OutputFormat.NIFTI,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what an earlier run finished and is intact.")] = False,
-    modality: Annotated[
-        DeclaredModality | None,
-        typer.Option("--modality", help="Of files that name none (NIfTI); default: what the model is made for."),
-    ] = None,
+    modality: ModalityOption = None,
     server: Annotated[
         str | None,
         typer.Option("--server", help="Address of a server that drafts instead, and keeps the drafts."),
@@ -73,7 +63,7 @@ def batch(
             out_folder,
             LabelmapFormat(output_format.value),
             resume=resume,
-            modality=None if modality is None else Modality(modality.value),
+            modality=declared(modality),
         )
         drafters = _local if server is None else _remote(server, token)
         finished = _run(order, source, ports(workspace), drafters, as_json=as_json)

@@ -8,7 +8,6 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from annotate_server.cli.batch import DeclaredModality
 from annotate_server.cli.console import (
     Exit,
     JsonOption,
@@ -19,10 +18,10 @@ from annotate_server.cli.console import (
     print_json,
     reporting,
 )
+from annotate_server.cli.modality import ModalityOption, declared
 from annotate_server.domain.case import StoredVolume
 from annotate_server.domain.errors import InvalidPrompt
 from annotate_server.domain.ports import Control
-from annotate_server.domain.volume import Modality
 from annotate_server.workflows.bootstrap_interval import Interval
 from annotate_server.workflows.effort import EffortConstants
 from annotate_server.workflows.evaluation import EffortSummary, Evaluation, RobotSummary
@@ -53,10 +52,7 @@ def evaluate(
         bool,
         typer.Option("--effort", help="Also simulate finishing each case by hand, from nothing and from the draft."),
     ] = False,
-    modality: Annotated[
-        DeclaredModality | None,
-        typer.Option("--modality", help="Of files that name none (NIfTI); default: what the model is made for."),
-    ] = None,
+    modality: ModalityOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,7 +65,7 @@ def evaluate(
             model,
             plan=None if robot is None else _plan(robot),
             effort=EffortConstants() if effort else None,
-            modality=None if modality is None else Modality(modality.value),
+            modality=declared(modality),
         )
         evaluation = _examined(order, folder, workspace, as_json=as_json)
         if as_json:

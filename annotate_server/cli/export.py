@@ -8,10 +8,9 @@ import typer
 from rich.progress import Progress
 
 from annotate_server.bootstrap.exporting import exporter
-from annotate_server.cli.batch import DeclaredModality
 from annotate_server.cli.console import Exit, JsonOption, WorkspaceOption, err, out, ports, print_json, reporting
+from annotate_server.cli.modality import DeclaredModality, declared
 from annotate_server.domain.ports import Control
-from annotate_server.domain.volume import Modality
 from annotate_server.workflows.export import Exported
 from annotate_server.workflows.export_plan import ExportFormat, ExportOrder
 
@@ -45,7 +44,7 @@ def export(
         order = ExportOrder(
             project,
             ExportFormat(layout.value),
-            modality=None if modality is None else Modality(modality.value),
+            modality=declared(modality),
             number=number,
             suffix=suffix,
         )

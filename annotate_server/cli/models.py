@@ -1,7 +1,7 @@
 """`annotate models`: the models of the workspace."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
@@ -13,6 +13,10 @@ from annotate_server.cli.servers import ServerOption, TokenOption, asked
 from annotate_server.domain.errors import AnnotateError
 from annotate_server.domain.model import App
 from annotate_server.domain.ports import Control
+
+if TYPE_CHECKING:
+    from annotate_server.client.answers import RemoteDecision
+    from annotate_server.domain.learning import Promotion
 
 app = typer.Typer(help="List, describe, install, begin and promote models.", no_args_is_help=True)
 
@@ -153,14 +157,13 @@ def promote(
     with reporting(as_json):
         if server is not None:
             with asked(server, token) as client:
-                moved = client.promote(name, version, reason)
-                _moved(name, moved.version, moved.previous, as_json=as_json)
+                _say_moved(name, client.promote(name, version, reason), as_json=as_json)
             return
         from annotate_server.bootstrap.local_learning import COMMAND_LINE, opened_learning  # noqa: PLC0415  slow
 
         with opened_learning(ports(workspace)) as loop:
             promotion = loop.services.promoting.promote(name, version, COMMAND_LINE, reason)
-        _moved(name, promotion.version, promotion.previous, as_json=as_json)
+        _say_moved(name, promotion, as_json=as_json)
 
 
 @app.command("rollback")
@@ -177,17 +180,17 @@ def roll_back(
     with reporting(as_json):
         if server is not None:
             with asked(server, token) as client:
-                moved = client.roll_back(name, version, reason)
-                _moved(name, moved.version, moved.previous, as_json=as_json)
+                _say_moved(name, client.roll_back(name, version, reason), as_json=as_json)
             return
         from annotate_server.bootstrap.local_learning import COMMAND_LINE, opened_learning  # noqa: PLC0415  slow
 
         with opened_learning(ports(workspace)) as loop:
             promotion = loop.services.promoting.roll_back(name, COMMAND_LINE, version, reason)
-        _moved(name, promotion.version, promotion.previous, as_json=as_json)
+        _say_moved(name, promotion, as_json=as_json)
 
 
-def _moved(name: str, version: str, previous: str | None, *, as_json: bool) -> None:
+def _say_moved(name: str, decision: "Promotion | RemoteDecision", *, as_json: bool) -> None:
+    version, previous = decision.version, decision.previous
     if as_json:
         print_json({"name": name, "version": version, "previous": previous})
     else:

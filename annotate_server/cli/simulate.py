@@ -13,8 +13,8 @@ from rich.table import Table
 
 from annotate_server.backends.devices import chosen_device, limit_threads
 from annotate_server.bootstrap import Ports
-from annotate_server.cli.batch import DeclaredModality
 from annotate_server.cli.console import JsonOption, WorkspaceOption, err, out, ports, print_json, reporting
+from annotate_server.cli.modality import ModalityOption, declared
 from annotate_server.domain.case import StoredVolume
 from annotate_server.domain.model import App, ModelCard
 from annotate_server.domain.ports import CaseReader, Control
@@ -62,10 +62,7 @@ def simulate(
     full_steps: Annotated[
         int | None, typer.Option("--full-steps", min=1, help="Steps of a training from nothing; default: the recipe's.")
     ] = None,
-    modality: Annotated[
-        DeclaredModality | None,
-        typer.Option("--modality", help="Of files that name none (NIfTI); default: what the model is made for."),
-    ] = None,
+    modality: ModalityOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,8 +84,7 @@ def simulate(
             baselines=_chosen(baselines),
             scratch_every=scratch_every,
         )
-        declared = Modality(modality.value) if modality is not None else None
-        request = _Request(model, folder, declared, steps, full_steps)
+        request = _Request(model, folder, declared(modality), steps, full_steps)
         simulation = _simulated(request, plan, ports(workspace), as_json=as_json)
         if as_json:
             print_json(simulation_as_json(simulation))

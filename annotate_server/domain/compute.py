@@ -11,7 +11,7 @@ from annotate_server.domain.job import Job
 from annotate_server.domain.labelmap import Segment
 from annotate_server.domain.model import Prediction
 from annotate_server.domain.prompt import Prompt
-from annotate_server.domain.stored import StoredLayer, VolumeFacts
+from annotate_server.domain.stored import KnownCase, StoredLayer, VolumeFacts
 from annotate_server.domain.volume import Modality
 
 
@@ -25,6 +25,11 @@ class VolumePlace:
     stored: StoredVolume
     modality: Modality | None = None
     digest: str | None = None
+
+    @classmethod
+    def of(cls, case: KnownCase) -> "VolumePlace":
+        """Return where the reference volume of a case is."""
+        return cls(case.case.reference, case.declared, case.facts.digest if case.facts else None)
 
 
 @dataclass(frozen=True)

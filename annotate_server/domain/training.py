@@ -64,10 +64,14 @@ class TrainingSet:
     entries: tuple[TrainingEntry, ...]
 
     @cached_property
+    def content(self) -> bytes:
+        """Return the set as canonical JSON: the same bytes for the same set."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+    @cached_property
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of the canonical JSON of the set."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """Return the SHA-256 (hex) of `content`."""
+        return hashlib.sha256(self.content).hexdigest()
 
     def of(self, part: Part) -> tuple[TrainingEntry, ...]:
         """Return the entries of one part, in their order."""

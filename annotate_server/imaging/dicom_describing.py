@@ -1,7 +1,6 @@
 """What a DICOM file holds, as it is served: its attributes as JSON, and where its frames lie. No voxel is decoded."""
 
 import json
-import math
 import os
 import warnings
 from pathlib import Path
@@ -25,6 +24,7 @@ from annotate_server.imaging.dicom_instances import (
 from annotate_server.imaging.dicom_listing import readable_part
 from annotate_server.imaging.dicom_parts import Part
 from annotate_server.imaging.dicom_values import count, text
+from annotate_server.imaging.json_numbers import finite_number
 from annotate_server.imaging.prescreen import prescreen_dicom
 
 _MOST_INLINE = 5464
@@ -97,7 +97,7 @@ def _sayable(attributes: Json) -> Json:
 
 def _sayable_value(value: object) -> object:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite_number(value)
     if isinstance(value, dict) and not {"Alphabetic", "Ideographic", "Phonetic"} & value.keys():
         return _sayable(value)
     return value

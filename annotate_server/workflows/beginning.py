@@ -73,7 +73,7 @@ def facts_of(case: KnownCase, records: Records, compute: Compute) -> VolumeFacts
 def volume_of(session: Session, records: Records) -> VolumePlace:
     """Return where a worker finds the volume of a session's case."""
     case = records.cases.get(session.case_id)
-    return VolumePlace(case.case.reference, case.declared, case.facts.digest if case.facts else None)
+    return VolumePlace.of(case)
 
 
 def _start(

@@ -27,7 +27,7 @@ from annotate_server.workflows.merging import matched
 from annotate_server.workflows.parts import Parts, patient_of
 from annotate_server.workflows.records import Records
 from annotate_server.workflows.training_examples import corresponding
-from annotate_server.workflows.training_set_json import read_training_set, training_set_bytes
+from annotate_server.workflows.training_set_json import read_training_set
 
 LEAST_LABELS = 5
 """Approved labels that a new model, or a new segment of a model, is trained from."""
@@ -145,7 +145,7 @@ class Curating:
 
 def keep_training_set(blobs: Blobs, training_set: TrainingSet) -> str:
     """Keep a training set and return its SHA-256, which is its digest."""
-    return blobs.add_bytes(training_set_bytes(training_set))
+    return blobs.add_bytes(training_set.content)
 
 
 def approved_labels(project: Project, records: Records) -> tuple[Label, ...]:

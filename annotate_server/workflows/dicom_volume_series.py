@@ -113,8 +113,7 @@ class VolumeSource:
             return volume
         if known.is_missing:
             raise NotFound("the case's files are not there any more", source=known.name)
-        digest = known.facts.digest if known.facts is not None else None
-        facts = self.compute.facts(VolumePlace(known.case.reference, known.declared, digest))
+        facts = self.compute.facts(VolumePlace.of(known))
         if known.facts is None:
             self.cases.learn(known.id, facts)
         volume = self.cache.get(facts.digest)

@@ -16,6 +16,7 @@ from annotate_server.domain.project import CaseStatus, WorkItem
 from annotate_server.domain.store_ports import JobQueue
 from annotate_server.domain.stored import StoredPrediction
 from annotate_server.workflows.annotate import Annotator
+from annotate_server.workflows.queueing import queued_once
 from annotate_server.workflows.records import Records
 from annotate_server.workflows.suggest import ranked
 from annotate_server.workflows.suitability import check_stored
@@ -65,13 +66,7 @@ class Drafting:
                 raise NotFound("the session is on another case")
             order |= {"session": session_id, "person": person.name}
         job = Job(uuid.uuid4().hex, JobKind.DRAFT, order, priority, person.name, made_at=self.clock())
-        same = self.queue.same(job)
-        if same is not None:
-            return same
-        self.queue.add(job)
-        for listener in self.ordered:
-            listener(job)
-        return job
+        return queued_once(job, self.queue, self.ordered)
 
     def order_ahead(self, session: Session) -> Job | None:
         """Queue the draft of the case that will be suggested next, while somebody works on this one."""
@@ -94,7 +89,7 @@ class Drafting:
     def order_of(self, job: Job) -> DraftOrder:
         """Return what a draft's job asks a worker for."""
         case = self.records.cases.get(job.order["case"])
-        place = VolumePlace(case.case.reference, case.declared, case.facts.digest if case.facts else None)
+        place = VolumePlace.of(case)
         return DraftOrder(job.order["model"], place)
 
     def keep(self, job: Job, drafted: Drafted) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """An evaluation as the object that `annotate evaluate --json` prints."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 
+from annotate_server.imaging.json_numbers import finite_number
 from annotate_server.workflows.bootstrap_interval import Interval
 from annotate_server.workflows.effort import EffortConstants, Work
 from annotate_server.workflows.evaluation import CaseFigures, EffortSummary, Evaluation, RobotSummary, SegmentSummary
@@ -17,7 +17,7 @@ def evaluation_as_json(evaluation: Evaluation) -> Mapping[str, object]:
     """
     report: dict[str, object] = {
         "cases": len(evaluation.cases),
-        "mean_dice": _number(evaluation.mean_dice.mean),
+        "mean_dice": finite_number(evaluation.mean_dice.mean),
         "mean_dice_interval": _interval(evaluation.mean_dice),
         "segments": {name: _segment(summary) for name, summary in evaluation.segments.items()},
         "not_in_truth": list(evaluation.not_in_truth),
@@ -38,7 +38,7 @@ def _segment(summary: SegmentSummary) -> Mapping[str, object]:
 
 
 def _case(case: CaseFigures) -> Mapping[str, object]:
-    dice = {name: _number(structure.agreement.dice) for name, structure in case.structures.items()}
+    dice = {name: finite_number(structure.agreement.dice) for name, structure in case.structures.items()}
     return {"case": case.name, "dice": dice, "draft_s": case.draft_s}
 
 
@@ -49,8 +49,8 @@ def _robot(robot: RobotSummary) -> Mapping[str, object]:
         "noc85": robot.noc85,
         "nof85": robot.nof85,
         "nauc": robot.nauc,
-        "ms_p50": _number(robot.ms_p50),
-        "ms_p95": _number(robot.ms_p95),
+        "ms_p50": finite_number(robot.ms_p50),
+        "ms_p95": finite_number(robot.ms_p95),
         "worst_drop": robot.worst_drop,
         "structures": robot.structures,
         "left_out": robot.left_out,
@@ -61,7 +61,7 @@ def _effort(effort: EffortSummary) -> Mapping[str, object]:
     return {
         "scratch_s": effort.scratch.seconds / effort.cases,
         "draft_s": effort.draft.seconds / effort.cases,
-        "ratio": _number(effort.ratio.mean),
+        "ratio": finite_number(effort.ratio.mean),
         "ratio_interval": _interval(effort.ratio),
         "scratch": _work(effort.scratch, effort.cases),
         "draft": _work(effort.draft, effort.cases),
@@ -77,8 +77,8 @@ def _work(work: Work, cases: int) -> Mapping[str, object]:
 
 
 def _interval(interval: Interval) -> Mapping[str, object]:
-    return {"mean": _number(interval.mean), "low": _number(interval.low), "high": _number(interval.high)}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {
+        "mean": finite_number(interval.mean),
+        "low": finite_number(interval.low),
+        "high": finite_number(interval.high),
+    }

@@ -1,7 +1,6 @@
 """The evidence of a round as a record that is kept: everything that a person needs to judge the decision later."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from annotate_server.domain.errors import StorageFailed
 from annotate_server.domain.learning import SegmentWork
 from annotate_server.domain.training import TrainingPoint, Verdict
+from annotate_server.imaging.json_numbers import finite
 from annotate_server.workflows.bootstrap_interval import Interval
 from annotate_server.workflows.gate import GateDecision, GateRule, PairedCase, SegmentComparison
 from annotate_server.workflows.label_doubts import Doubt
@@ -83,7 +83,7 @@ def evidence_bytes(evidence: GateEvidence) -> bytes:
     for doubts in (table["doubted"], table["decision"]["doubts"]):
         for row in doubts:
             row["sentence"] = Doubt(**row).sentence
-    return json.dumps(_finite(table), indent=1, sort_keys=True, allow_nan=False).encode()
+    return json.dumps(finite(table), indent=1, sort_keys=True, allow_nan=False).encode()
 
 
 def read_evidence(content: bytes) -> GateEvidence:
@@ -155,14 +155,3 @@ def _doubts(rows: Sequence[Mapping[str, Any]]) -> tuple[Doubt, ...]:
 
 def _interval(table: Mapping[str, float] | None) -> Interval | None:
     return None if table is None else Interval(table["mean"], table["low"], table["high"])
-
-
-def _finite(value: object) -> object:
-    """Return JSON values in which a number that is not finite is null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return value

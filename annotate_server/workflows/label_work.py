@@ -26,6 +26,7 @@ from annotate_server.domain.store_ports import JobQueue
 from annotate_server.domain.stored import StoredPrediction
 from annotate_server.domain.training import Part
 from annotate_server.workflows.parts import patient_of
+from annotate_server.workflows.queueing import queued_once
 from annotate_server.workflows.records import Records
 from annotate_server.workflows.training_set_json import read_training_set
 
@@ -80,13 +81,7 @@ class LabelScoring:
         champions = " ".join(f"{model}@{version}" for model, version in self._champions(label.project_id).items())
         order = {"label": label.id, "champions": champions, "shadows": " ".join(self._shadows(label.project_id))}
         job = Job(uuid.uuid4().hex, JobKind.SCORE, order, Priority.BATCH, label.author, made_at=self.clock())
-        same = self.queue.same(job)
-        if same is not None:
-            return same
-        self.queue.add(job)
-        for listener in self.ordered:
-            listener(job)
-        return job
+        return queued_once(job, self.queue, self.ordered)
 
     def catch_up(self) -> None:
         """Queue the scores of labels that were approved lately and that a stop of the server left without."""
@@ -102,7 +97,7 @@ class LabelScoring:
         """Return what a score's job asks a worker for."""
         label = self.records.labels.get(job.order["label"])
         case = self.records.cases.get(label.case_id)
-        place = VolumePlace(case.case.reference, case.declared, case.facts.digest if case.facts else None)
+        place = VolumePlace.of(case)
         made = {(p.model, p.version): p for p in self._drafts_before(label)}
         wanted = [WantedDraft(*_parted(each)) for each in self._drafters(job)]
         return ScoreOrder(

@@ -1,12 +1,12 @@
 """What a simulation found: the figures of each round and of the baselines, and as the object that `--json` prints."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from annotate_server.domain.learning import SegmentWork
+from annotate_server.imaging.json_numbers import finite
 
 WORSE_DICE = 0.01
 """A promotion after which the test part is worse by more than this is listed."""
@@ -172,7 +172,7 @@ def simulation_as_json(simulation: Simulation) -> Mapping[str, object]:
         "forgetting": _forgetting(simulation),
         "mistakes": simulation.mistakes.as_json,
     }
-    return {key: _finite(value) for key, value in table.items()}
+    return {key: finite(value) for key, value in table.items()}
 
 
 def _round(each: SimulatedRound) -> Mapping[str, object]:
@@ -226,13 +226,3 @@ def _forgetting(simulation: Simulation) -> Mapping[str, object] | None:
 
 def _loss(before: Figures | None, after: Figures | None) -> float | None:
     return before.dice - after.dice if before is not None and after is not None else None
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return value

@@ -39,8 +39,7 @@ class StoredExamples:
     def open(self, entry: TrainingEntry, training_set: TrainingSet) -> Example:
         """Return an example; raises NotFound, StorageFailed and the errors of reading its volume."""
         label, case = self.labels.get(entry.label_id), self.cases.get(entry.case_id)
-        digest = case.facts.digest if case.facts else None
-        read = self.volumes.get(VolumePlace(case.case.reference, case.declared, digest))
+        read = self.volumes.get(VolumePlace.of(case))
         volume = _declared(read, case.declared)
         layers = tuple(read_layer(self.blobs, layer) for layer in label.layers)
         return example(entry, training_set, volume, layers)

@@ -1,8 +1,7 @@
-"""Training sets as bytes and back: the SHA-256 of the bytes is the set's own digest."""
+"""Training sets from the bytes of their `content`."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from annotate_server.domain.errors import AnnotateError, StorageFailed
@@ -10,13 +9,8 @@ from annotate_server.domain.labelmap import CodedConcept, Segment
 from annotate_server.domain.training import Part, TrainingEntry, TrainingSet
 
 
-def training_set_bytes(training_set: TrainingSet) -> bytes:
-    """Return the canonical JSON of a set: the bytes that its digest is of, the same for the same set."""
-    return json.dumps(asdict(training_set), sort_keys=True, separators=(",", ":")).encode()
-
-
 def read_training_set(content: bytes) -> TrainingSet:
-    """Return the set of `training_set_bytes`; raises StorageFailed for anything else."""
+    """Return the set whose `content` this is; raises StorageFailed for anything else."""
     try:
         table = json.loads(content)
         return TrainingSet(

@@ -7,24 +7,23 @@ import os
 import socket
 import stat
 import struct
-import tarfile
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from hostile_corpus import unpacked
 from server_process import ServerProcess, running
 from small_studies import add_project, small_chest, write_chest, write_chest_series
 
 LIMIT_BYTES = 4 << 20
 MOST_GROWTH_BYTES = 50 << 20
 MEDIA_TYPE = "application/problem+json"
-MOST_CORPUS_BYTES = 64 << 20
 
 
 @dataclass
@@ -351,22 +350,7 @@ def test_a_series_that_was_read_is_neither_changed_nor_kept_twice_by_another_upl
 
 @pytest.fixture(scope="module")
 def corpus(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Unpack the archive: plain files below the folder only, and not too much of them."""
-    folder, left = tmp_path_factory.mktemp("corpus"), MOST_CORPUS_BYTES
-    with tarfile.open(test_data / "12_hostile.tar.gz") as archive:
-        for member in archive:
-            parts = PurePosixPath(member.name).parts
-            assert ".." not in parts
-            assert not member.name.startswith("/")
-            assert member.isfile() or member.isdir()
-            left -= member.size
-            assert left >= 0
-            content = archive.extractfile(member)
-            if content is not None:
-                target = folder.joinpath(*parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content.read(member.size))
-    return folder / "12_hostile"
+    return unpacked(test_data / "12_hostile.tar.gz", tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.mark.slow

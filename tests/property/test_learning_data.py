@@ -15,7 +15,7 @@ from annotate_server.testing.memory_learning import InMemoryParts
 from annotate_server.workflows.parts import FIRST_PATIENTS, Parts
 from annotate_server.workflows.strategies import BUILT_IN
 from annotate_server.workflows.training_examples import example
-from annotate_server.workflows.training_set_json import read_training_set, training_set_bytes
+from annotate_server.workflows.training_set_json import read_training_set
 
 GRID = Geometry((4, 3, 5), (3.0, 1.0, 0.7), ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)), (0.0, 0.0, 0.0))
 words = st.text(min_size=1, max_size=12).filter(str.strip)
@@ -53,7 +53,7 @@ def training_sets(draw: st.DrawFn) -> TrainingSet:
 @settings(deadline=None, max_examples=60)
 @given(training_sets())
 def test_a_set_comes_back_equal_and_its_digest_is_that_of_its_bytes(training_set: TrainingSet) -> None:
-    content = training_set_bytes(training_set)
+    content = training_set.content
     assert read_training_set(content) == training_set
     assert hashlib.sha256(content).hexdigest() == training_set.digest
 

@@ -1,11 +1,11 @@
 """The crafted bad files: each is read rightly or refused with its defect, and nothing hangs, crashes or grows."""
 
-import tarfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_corpus import unpacked
 
 from annotate_server.domain.case import Format, PatientKey, StoredVolume
 from annotate_server.domain.errors import AnnotateError, InvalidLabelmap, ParserFailed
@@ -15,7 +15,6 @@ from annotate_server.imaging.reading import IsolatedReader, identify
 
 pytestmark = pytest.mark.real_data
 
-MOST_BYTES = 64 << 20
 READ = {
     "n10_no_qform_sform.nii.gz": "neither a qform nor an sform",
     "n20_nan_inf.nii.gz": "66 intensities were not finite",
@@ -42,23 +41,7 @@ SERIES = {"d01_reference_ok": None, "d02_missing_middle_slice": "missing", "d09_
 
 @pytest.fixture(scope="module")
 def hostile(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Unpack the archive: plain files below the folder only, and not too much of them."""
-    folder = tmp_path_factory.mktemp("hostile")
-    left = MOST_BYTES
-    with tarfile.open(test_data / "12_hostile.tar.gz") as archive:
-        for member in archive:
-            parts = PurePosixPath(member.name).parts
-            assert ".." not in parts
-            assert not PurePosixPath(member.name).is_absolute()
-            assert member.isfile() or member.isdir()
-            left -= member.size
-            assert left >= 0
-            content = archive.extractfile(member)
-            if content is not None:
-                target = folder.joinpath(*parts)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content.read(member.size))
-    return folder / "12_hostile"
+    return unpacked(test_data / "12_hostile.tar.gz", tmp_path_factory.mktemp("hostile"))
 
 
 @pytest.fixture(scope="module")

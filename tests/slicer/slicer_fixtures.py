@@ -133,6 +133,20 @@ def draft_on(server, session, name="ann"):
     return frame.decoded(gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body).voxels
 
 
+def submitted(work, server):
+    """Submit, and return the segmentation node that Slicer reads from the stored label's file."""
+    label = []
+    work.desk.submit(label.append)
+    wait(lambda: label)
+    path = server.workspace.parent / "label.seg.nrrd"
+    path.write_bytes(server.ask("GET", f"/api/v1/labels/{label[0].id}/file?format=nrrd"))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "label")
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(path))
+    assert storage.ReadData(node)
+    return node
+
+
 def write_samples(folder):
     """Write the volumes of the tests, in the server's environment: chests, and oblique MRs."""
     code = "import sys, pathlib; sys.path[1:1] = sys.argv[2:]; import samples; samples.write(pathlib.Path(sys.argv[1]))"

@@ -5,7 +5,7 @@ import pytest
 import slicer
 from AnnotateServerLib.strokes import LASSO, POINT, SCRIBBLE, Stroke
 
-from slicer_fixtures import begin, draft_on, wait
+from slicer_fixtures import begin, draft_on, submitted, wait
 
 BRIGHT = (12, 18, 14)
 """In the larger ellipsoid of the oblique MR (k, j, i)."""
@@ -57,15 +57,7 @@ def test_from_the_worklist_to_a_label_that_is_the_nodes_voxels(open_oblique, ser
     assert (final[1:3, 2:6, 3:9] == 1).all()
     np.testing.assert_array_equal(final, draft_on(server, work.desk.id))
     world = work.place.volume
-    label = []
-    work.desk.submit(label.append)
-    wait(lambda: label)
-    path = server.workspace.parent / "label.seg.nrrd"
-    path.write_bytes(server.ask("GET", f"/api/v1/labels/{label[0].id}/file?format=nrrd"))
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "label")
-    storage = slicer.vtkMRMLSegmentationStorageNode()
-    storage.SetFileName(str(path))
-    assert storage.ReadData(node)
+    node = submitted(work, server)
     for index, segment in ((1, "Liver"), (2, "Lesion"), (3, "Right lung")):
         name = node.GetSegmentation().GetSegmentIdBySegmentName(segment)
         there = slicer.util.arrayFromSegmentBinaryLabelmap(node, name, world)

@@ -12,7 +12,7 @@ from AnnotateServerLib.labelmaps import at_once
 from AnnotateServerLib.strokes import LASSO, POINT, Stroke
 
 from server import running
-from slicer_fixtures import app, begin, draft_on, wait
+from slicer_fixtures import app, begin, draft_on, submitted, wait
 from stand_in import application
 from stand_in.picture import beside, drawn_slice
 
@@ -147,15 +147,7 @@ def submitted_in_world_space(work, server, shown, monkeypatch):
     """Submit, and hold the stored label to the node's voxels; on a volume whose slices run backwards, too."""
     volume, case = work.place.volume, work.place.case
     told = server.get(f"/api/v1/cases/{case.id}")
-    label = []
-    work.desk.submit(label.append)
-    wait(lambda: label)
-    path = server.workspace.parent / "label.seg.nrrd"
-    path.write_bytes(server.ask("GET", f"/api/v1/labels/{label[0].id}/file?format=nrrd"))
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "label")
-    storage = slicer.vtkMRMLSegmentationStorageNode()
-    storage.SetFileName(str(path))
-    assert storage.ReadData(node)
+    node = submitted(work, server)
     grid = volumes.grid_of(volume)
     steps = np.array(grid.steps_mm) * [[-1], [1], [1]]
     last = grid.world([(SHAPE[0] - 1, 0, 0)])[0]

@@ -13,7 +13,7 @@ from annotate_server.domain.labelmap import CodedConcept, Labelmap, Segment
 from annotate_server.domain.training import IGNORED, Part, TrainingEntry, TrainingSet
 from annotate_server.domain.volume import Volume
 from annotate_server.workflows.training_examples import example
-from annotate_server.workflows.training_set_json import read_training_set, training_set_bytes
+from annotate_server.workflows.training_set_json import read_training_set
 
 GRID = oblique_geometry((5, 7, 6))
 LIVER = Segment(1, "Liver", (221, 130, 101), CodedConcept("10200004", "SCT", "Liver"))
@@ -40,15 +40,15 @@ def target(training_set: TrainingSet, *layers: Labelmap, at: int = 0) -> np.ndar
 
 def test_the_digest_of_a_set_is_that_of_its_bytes_and_it_comes_back_equal() -> None:
     training_set = a_set(LIVER, SPLEEN, TUMOUR)
-    content = training_set_bytes(training_set)
+    content = training_set.content
     assert hashlib.sha256(content).hexdigest() == training_set.digest
     assert read_training_set(content) == training_set
-    assert training_set_bytes(read_training_set(content)) == content
+    assert read_training_set(content).content == content
 
 
 @pytest.mark.parametrize("damage", ["entries", "segments"])
 def test_a_set_that_was_cut_short_is_refused(damage: str) -> None:
-    table = json.loads(training_set_bytes(a_set(LIVER)))
+    table = json.loads(a_set(LIVER).content)
     del table[damage]
     with pytest.raises(StorageFailed, match="training set"):
         read_training_set(json.dumps(table).encode())
