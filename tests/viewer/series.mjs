@@ -49,16 +49,20 @@ export default async function play({ page, asked, seen, shot }) {
     }
     const index = await at.addSegment('Painted');
     await at.by('as-hand-CircularBrush').click();
-    if (!is_large) {
-      // in what is seen first, without going to a slice
-      const { x, y } = await page.evaluate(id => {
-        const box = window.services.cornerstoneViewportService.getCornerstoneViewport(id).element.getBoundingClientRect();
-        return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
-      }, found.panes[0]);
-      await at.changing(() => at.drag({ x, y }, { x: x + 20, y }));
-      found.first = (await at.state()).counts[index] ?? 0;
-      await at.changing(() => page.keyboard.press('Control+z'));
-    }
+    // the viewer counts voxels in the background, and writes the segments back as they were when it began
+    await page.evaluate(() => {
+      const service = window.services.segmentationService;
+      const { segments } = service.getSegmentation('annotate-draft');
+      service.addOrUpdateSegmentation({ segmentationId: 'annotate-draft', segments: Object.fromEntries(Object.entries(segments).map(([n, each]) => [n, { ...each, active: false }])) });
+    });
+    // in what is seen first, without going to a slice
+    const { x, y } = await page.evaluate(id => {
+      const box = window.services.cornerstoneViewportService.getCornerstoneViewport(id).element.getBoundingClientRect();
+      return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
+    }, found.panes[0]);
+    await at.changing(() => at.drag({ x, y }, { x: x + 20, y }));
+    found.first = (await at.state()).counts[index] ?? 0;
+    await at.changing(() => page.keyboard.press('Control+z'));
     const shape = await page.evaluate(() => window.annotateCase.found.geometry.shape);
     found.middle = shape.map(n => n >> 1);
     const middle = await at.pixel(found.panes[0], found.middle);

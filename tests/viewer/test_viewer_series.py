@@ -165,6 +165,7 @@ def test_a_series_of_800_slices_opens(browser: Browser, shots: Path, tmp_path: P
         asked = {"name": "large", "address": stand.address(case, "any_structure"), "is_large": True}
         (found,) = stand.play("series", cases=[asked])["cases"]
         assert len(found["panes"]) == 3
+        assert found["first"] > 0
         drawn = stand.session_labelmap(found["session"], list(LARGE))
         assert 0 < np.count_nonzero(drawn) == found["count"]
         (k,) = np.unique(np.argwhere(drawn)[:, 0])

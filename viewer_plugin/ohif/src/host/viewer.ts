@@ -90,6 +90,17 @@ export class Viewer {
     return () => this.cs.eventTarget.removeEventListener(name, told);
   }
 
+  /**
+   * Keep the chosen segment chosen. The viewer counts voxels in the background and writes segments back as they were when
+   * it began, the choice included; a brush without a chosen segment draws nothing and says nothing.
+   */
+  keepActive(): () => void {
+    const name = this.tools.Enums.Events.SEGMENTATION_MODIFIED;
+    const told = (event: any) => { if (event.detail?.segmentationId === DRAFT && this.isActiveLost()) this.services.segmentationService.setActiveSegment(DRAFT, this.active); };
+    this.cs.eventTarget.addEventListener(name, told);
+    return () => this.cs.eventTarget.removeEventListener(name, told);
+  }
+
   // ---- the draft
 
   /** Make the draft's place in the viewer over the images of slices 0, 1, …, and return it. */
@@ -240,6 +251,11 @@ export class Viewer {
   }
 
   // ---- inside
+
+  private isActiveLost(): boolean {
+    const segment = this.services.segmentationService.getSegmentation(DRAFT)?.segments?.[this.active];
+    return Boolean(segment && !segment.active);
+  }
 
   private activateAgain(): void {
     if (this.has() && this.active) this.activate(this.active);

@@ -136,6 +136,7 @@ export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }
 
   useEffect(() => desk.subscribe(() => again(undefined)), [desk]);
   useEffect(() => viewer.onVoxels(() => desk.edited()), [desk]);
+  useEffect(() => viewer.keepActive(), [viewer]);
   useEffect(() => holding(desk), [desk]);
   useEffect(() => listenToKeys(() => heard.current), []);
   useEffect(() => {
