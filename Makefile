@@ -1,4 +1,4 @@
-# make demo | viewer | wheel | test | test-viewer | test-slicer | test-gpu | screenshots | check | fix | bench | bench-gpu   ARGS=… is passed on:  make demo ARGS=--check
+# make demo | viewer | wheel | test | test-viewer | test-slicer | test-peer | test-gpu | screenshots | check | fix | bench | bench-gpu   ARGS=… is passed on:  make demo ARGS=--check
 #
 # Everything is installed into .venv, with the exact versions of constraints.txt. Running a target again is quick: the
 # installation is repeated only when setup.cfg or constraints.txt changed.
@@ -9,15 +9,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGIN := viewer_plugin/ohif
 SLICER := .venv-slicer
+PEER := .venv-monailabel
 DRAWING := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0 fonts-dejavu-core
 WITH_SLICER := PYTHONPATH=tests/slicer QT_QPA_PLATFORM=offscreen OMP_NUM_THREADS=1 $(SLICER)/bin/python
+WITH_PEER := PYTHONPATH=tests/peer:tests PEER_ENVIRONMENTS=$(PEER) OMP_NUM_THREADS=2
 WITH_NODE := PATH="$(abspath $(BIN)):$$PATH"
 NPM_CI := $(WITH_NODE) npm ci --prefix $(PLUGIN) --ignore-scripts --no-audit --no-fund --loglevel=error
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 
 .DEFAULT_GOAL := help
-.PHONY: help demo viewer wheel test test-viewer test-gpu bench-gpu screenshots test-plugin check lint fix fast-tests bench bench-server bench-viewer openapi clean test-slicer slicer-screenshot bench-slicer
+.PHONY: help demo viewer wheel test test-viewer test-gpu bench-gpu screenshots test-plugin check lint fix fast-tests bench bench-server bench-viewer openapi clean test-slicer slicer-screenshot bench-slicer bench-monailabel test-peer
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
@@ -56,8 +58,19 @@ test-slicer: $(VENV)/.installed-for-tests
 	elif [ -n "$$CI" ]; then exit 1; \
 	else echo "The tests of the extension for 3D Slicer are left out: Slicer's core could not be installed." >&2; fi
 
+# MONAI Label wants older packages than the server (2.3 GB): an environment as `annotate models env` makes it.
+test-peer: $(VENV)/.installed-for-tests $(BIN)/node
+	@if $(MAKE) --silent --no-print-directory $(PEER)/.installed; then \
+	  $(WITH_PEER) $(BIN)/python -m pytest -q -p peer_fixtures -o python_files='peer_*.py' tests/peer $(ARGS); \
+	elif [ -n "$$CI" ]; then exit 1; \
+	else echo "The tests against MONAI Label are left out: it could not be installed." >&2; fi
+
 slicer-screenshot: $(VENV)/.installed $(SLICER)/.installed
 	@$(WITH_SLICER) tests/slicer/screenshot.py
+
+bench-monailabel: $(VENV)/.installed-for-tests
+	@$(MAKE) --silent --no-print-directory $(PEER)/.installed || true
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/monailabel_side_by_side.py --peer $(PEER)/monailabel $(ARGS)
 
 bench-slicer: $(VENV)/.installed $(SLICER)/.installed
 	@$(WITH_SLICER) benchmarks/slicer_window.py $(ARGS)
@@ -90,6 +103,7 @@ bench-viewer: $(VENV)/.installed-for-tests $(VENV)/.chromium viewer $(PLUGIN)/no
 
 bench-gpu: $(VENV)/.installed-for-tests
 	@$(BIN)/python benchmarks/training.py $(ARGS)
+	@$(BIN)/python benchmarks/accept_to_promoted.py $(ARGS)
 
 bench-server: $(VENV)/.installed-for-tests
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_start.py $(ARGS)
@@ -98,7 +112,7 @@ bench-server: $(VENV)/.installed-for-tests
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/server_people.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(SLICER) $(PLUGIN)/node_modules $(PLUGIN)/.stock annotate_server/viewer_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SLICER) $(PEER) $(PLUGIN)/node_modules $(PLUGIN)/.stock annotate_server/viewer_build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -148,6 +162,12 @@ $(SLICER)/.installed: setup.cfg constraints.txt | $(BIN)/python
 	@$(BIN)/python -m venv $(SLICER)
 	@$(SLICER)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt \
 	  slicer-core PySide6-Essentials numpy pytest
+	@touch $@
+
+$(PEER)/.installed: tests/peer/constraints.txt annotate_server/backends/environments/recipes.py | $(VENV)/.installed
+	@echo "Installing MONAI Label into $(PEER); the first time this takes about two minutes."
+	@PIP_CONSTRAINT="$(abspath tests/peer/constraints.txt)" ANNOTATE_ENVIRONMENTS=$(PEER) ANNOTATE_WORKSPACE=$(PEER)/workspace \
+	  $(BIN)/annotate models env monailabel
 	@touch $@
 
 $(VENV)/.chromium: $(VENV)/.installed

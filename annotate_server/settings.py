@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError
@@ -13,10 +13,16 @@ from annotate_server.domain.errors import InvalidSettings
 PREFIX = "ANNOTATE_"
 _NOT_SETTINGS = {"ANNOTATE_TEST_DATA", "ANNOTATE_KILLS"}
 """Variables of the test suite, which the program ignores."""
+_ORIGIN = r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$|^https?://\[[0-9a-f:]+\](:[0-9]{1,5})?$"
+"""How a browser names a website: in small letters, no path."""
 
 
 def _default_workspace() -> Path:
     return Path(platformdirs.user_data_dir("annotate-server", appauthor=False))
+
+
+def _default_environments() -> Path:
+    return _default_workspace() / "environments"
 
 
 class Settings(BaseSettings):
@@ -28,6 +34,10 @@ class Settings(BaseSettings):
         default_factory=_default_workspace, description="Folder for weights, labels and what is computed from them."
     )
     apps: tuple[Path, ...] = Field((), description="More folders of apps; they come before the ones shipped.")
+    environments: Path = Field(
+        default_factory=_default_environments,
+        description="Folder of the environments of backends that run in an interpreter of their own.",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -50,6 +60,9 @@ class Settings(BaseSettings):
         32 << 30, ge=1 << 28, description="Disk, in bytes, for volumes that were read; made again when needed."
     )
     upload_bytes: int = Field(2 << 30, ge=1 << 20, description="Largest file, in bytes, that may be uploaded.")
+    allowed_origins: tuple[Annotated[str, Field(pattern=_ORIGIN)], ...] = Field(
+        (), description="Other websites whose viewers may ask this server, as scheme://host[:port]; none by default."
+    )
     lease_s: float = Field(
         120.0,
         ge=1.0,

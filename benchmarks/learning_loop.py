@@ -4,9 +4,11 @@ r"""The learning loop in figures and plots: `annotate simulate` measures, this d
     python benchmarks/learning_loop.py plot --loop LOOP.json --shift SHIFT.json --wrong WRONG.json… --curve curve.json \
         --out docs/benchmarks
     python benchmarks/learning_loop.py table FIGURES.json…
+    python benchmarks/learning_loop.py beginning --data DATA --out beginning.json
 
 `curve` trains from scratch on what the last round of a simulation has (start and all rounds) with several numbers of
 steps and asks each network the test part: with which number retraining is compared is fixed by it, beforehand.
+`beginning` is described in `beginning.py`.
 """
 
 import argparse
@@ -16,20 +18,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import beginning
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from annotate_server.backends.devices import limit_threads
-from annotate_server.bootstrap import wire
+from annotate_server.bootstrap import Ports, wire
+from annotate_server.domain.model import ModelCard
 from annotate_server.domain.ports import Control
 from annotate_server.domain.recipe import Recipe
 from annotate_server.domain.training import Part
 from annotate_server.imaging.reading import IsolatedReader
 from annotate_server.settings import read_settings
+from annotate_server.workflows.evaluate import LabelledCase
+from annotate_server.workflows.evaluation import CaseFailure
 from annotate_server.workflows.labelled_folder import LabelledFolder
 from annotate_server.workflows.simulated_cases import SimulatedCases, drawn_parts
 from annotate_server.workflows.simulated_training import Trainings
@@ -46,11 +52,10 @@ def curve(model: str, folder: Path, steps: Sequence[int], plan: SimulationPlan) 
         ports = wire(read_settings(workspace=Path(scratch) / "workspace"))
         limit_threads(ports.settings.threads)
         app = ports.registry.app(model)
-        with ports.studies(folder / "images") as studies:
-            labelled = LabelledFolder(folder, tuple(studies.scan()))
-        parts = drawn_parts({each.key: each.key for each in labelled.stored}, plan.wanted, plan.seed)
         with ports.reader() as reader:
-            cases = SimulatedCases(_reading(labelled, reader, app.card), app.card.segments, plan.seed)
+            read = reading(folder, ports, reader, app.card)
+            parts = drawn_parts({name: name for name in read.names}, plan.wanted, plan.seed)
+            cases = SimulatedCases(read.case, app.card.segments, plan.seed)
             learned = [cases.entry(name, Part.TRAIN) for name in (*parts.start, *parts.pool)]
             test = [cases.entry(name, Part.TEST) for name in parts.test]
             rows = []
@@ -77,12 +82,29 @@ def curve(model: str, folder: Path, steps: Sequence[int], plan: SimulationPlan) 
     return rows
 
 
-def _reading(labelled: LabelledFolder, reader: IsolatedReader, card: Any) -> Any:
-    def read(name: str) -> Any:
-        stored = tuple(each for each in labelled.stored if each.key == name)
-        return next(iter(replace(labelled, stored=stored).cases(reader, card)))
+@dataclass(frozen=True)
+class Reading:
+    """Reads single cases of a labelled folder."""
 
-    return read
+    labelled: LabelledFolder
+    reader: IsolatedReader
+    card: ModelCard
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the cases."""
+        return tuple(each.key for each in self.labelled.stored)
+
+    def case(self, name: str) -> LabelledCase | CaseFailure:
+        """Return one case."""
+        stored = tuple(each for each in self.labelled.stored if each.key == name)
+        return next(iter(replace(self.labelled, stored=stored).cases(self.reader, self.card)))
+
+
+def reading(folder: Path, ports: Ports, reader: IsolatedReader, card: ModelCard) -> Reading:
+    """Return what reads the cases of a folder with images/ and labels/."""
+    with ports.studies(folder / "images") as studies:
+        return Reading(LabelledFolder(folder, tuple(studies.scan())), reader, card)
 
 
 def plot(given: argparse.Namespace) -> None:
@@ -122,12 +144,12 @@ def _shift(reports: Sequence[Json], points: Sequence[Json]) -> Figure:
     figure, (old, new) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for name in (None, "scratch", "naive"):
         label = name or "the loop"
-        numbers, values = _series(report, "dice", name, "old_site")
-        if numbers:
-            old.plot(numbers, values, marker="o", label=label)
-            new.plot(*_series(report, "dice", name), marker="o", label=label)
+        for axis, site in ((old, "A"), (new, "B")):
+            numbers, values = _series(report, "dice", name, site)
+            if numbers:
+                axis.plot(numbers, values, marker="o", label=label)
     switch = next(each["number"] for each in report["rounds"] if each["site"] == "B")
-    for axis, title in ((old, "scanner A"), (new, "the scanner of the round")):
+    for axis, title in ((old, "scanner A"), (new, "scanner B")):
         axis.axvline(switch - 0.5, color="grey", linestyle=":")
         axis.set(xlabel="round", ylabel="test part: Dice", title=title)
     old.legend()
@@ -149,13 +171,13 @@ def _wrong(reports: Sequence[Json], points: Sequence[Json]) -> Figure:
 
 
 def _series(
-    report: Json, measure: str, baseline: str | None = None, part: str | None = None
+    report: Json, measure: str, baseline: str | None = None, site: str | None = None
 ) -> tuple[list[int], list[float]]:
-    """Return rounds and values of a measure: of the loop or a baseline, of the test part or another one."""
+    """Return rounds and values of a measure: of the loop or a baseline, on the test part as a scanner shows it."""
     numbers, values = [], []
     for each in report["rounds"]:
         row = each[baseline] if baseline else each
-        row = row[part] if row and part else row
+        row = row["sites"].get(site) if row and site else row
         if row and row.get(measure) is not None:
             numbers.append(each["number"])
             values.append(row[measure])
@@ -182,6 +204,15 @@ def table(paths: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
+def _add_beginning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--labels", type=int, nargs="+", default=[5, 10, 20])
+    parser.add_argument("--test", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--robot", default="lasso:1+clicks:5")
+    parser.add_argument("--out", type=Path, required=True)
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -199,6 +230,7 @@ def main() -> None:
     drawn.add_argument("--out", type=Path, required=True)
     listed = commands.add_parser("table")
     listed.add_argument("figures", type=Path, nargs="+")
+    _add_beginning(commands.add_parser("beginning"))
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s")
     if given.command == "curve":
@@ -206,6 +238,9 @@ def main() -> None:
         given.out.write_text(json.dumps(rows, indent=1))
     elif given.command == "plot":
         plot(given)
+    elif given.command == "beginning":
+        words = {name: getattr(given, name) for name in ("data", "test", "steps", "robot", "out")}
+        beginning.measure(beginning.Wanted(labels=tuple(given.labels), **words))
     else:
         sys.stdout.write(table(given.figures))
 

@@ -1,6 +1,6 @@
 """Measure the training loop on this machine: steps a second by precision, waiting for examples, drafts.
 
-    python benchmarks/training.py [--device cpu|cuda:0] [--steps 20] [--patch 40 56 40] [--widths 16 32 64 72] [--json]
+    python benchmarks/training.py [--device cpu|cuda:0] [--steps 20] [--patch 40 56 40] [--quick] [--json]
 
 Prints what machine it ran on. The cases are phantoms: no data is needed. `loader_share` is the part of a step that
 passes until its examples are there; on a card it is measured with the card idle before and after: an upper bound of
@@ -140,7 +140,10 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 32, 64, 72])
     parser.add_argument("--fp16-on-cpu", action="store_true", help="it is emulated there, and takes minutes")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="two steps of a tiny network: does the script work?")
     given = parser.parse_args()
+    if given.quick:
+        given.steps, given.patch, given.widths = 2, [16, 16, 16], [4, 8]
     if given.device.startswith("cuda") and not torch.cuda.is_available():
         print("torch finds no CUDA card here; use --device cpu", file=sys.stderr)  # noqa: T201  a command
         raise SystemExit(2)

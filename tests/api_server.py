@@ -58,6 +58,7 @@ from annotate_server.workflows.drafting import Drafting
 from annotate_server.workflows.ingest import Ingest
 from annotate_server.workflows.journal import Journal
 from annotate_server.workflows.label_files import LabelFiles
+from annotate_server.workflows.label_work import LabelScoring
 from annotate_server.workflows.layers import keep_layer
 from annotate_server.workflows.models import OwnModels
 from annotate_server.workflows.projects import Projects
@@ -222,6 +223,7 @@ def make_site(folder: Path) -> Site:
     folders = TrainingFolders(folder / "training")
     curating = Curating(records, models, SqliteParts(database), registry)
     orders = TrainingOrders(own, curating, promoting, queue, folders.root)
+    scoring = LabelScoring(records, models, works, registry, queue)
     services = Services(
         annotator=annotator,
         worklist=Worklist(records.projects, records.labels, annotator.open, watch),
@@ -240,7 +242,7 @@ def make_site(folder: Path) -> Site:
         watchers=JobWatchers(),
         users=SqliteUsers(database),
         registry=registry,
-        learning=Learning(own, orders, promoting, models, works, records.blobs, folders.curve),
+        learning=Learning(own, orders, promoting, models, works, records.blobs, folders.curve, scoring),
         uploads=folder / "uploads",
         readiness=readiness,
     )

@@ -18,11 +18,13 @@ from annotate_server.api.flow import Flow
 from annotate_server.api.job_news import Newsroom
 from annotate_server.api.loop import routes as loop
 from annotate_server.api.metrics import Metrics
-from annotate_server.api.monailabel import datastore, inference
-from annotate_server.api.monailabel import server as monailabel
-from annotate_server.api.monailabel import training as monailabel_training
+from annotate_server.api.monailabel import doors
 from annotate_server.api.monailabel.listing import Listing
 from annotate_server.api.monailabel.paths import StockPaths
+from annotate_server.api.monailabel.progress import TrainStats
+from annotate_server.api.monailabel.wished import WishedNames
+from annotate_server.api.origins import OtherOrigins
+from annotate_server.api.rendered_cases import RenderedCases
 from annotate_server.api.services import ApiOptions, Services
 from annotate_server.api.v1 import (
     cases,
@@ -69,7 +71,8 @@ def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI
     state.services, state.options = services, options
     state.flow, state.metrics = Flow(options.limits), Metrics()
     state.newsroom, state.sign_ins = Newsroom(services.watchers), SignIns(options.limits.cookie_s)
-    state.listing = Listing(services)
+    state.rendered = RenderedCases(services.cases, cases.rendered_case)
+    state.listing, state.train_stats, state.wished = Listing(services), TrainStats(services), WishedNames()
     state.methods = methods_by_path(app.routes)
     state.metrics.watch(services)
     problems.install(app)
@@ -79,11 +82,13 @@ def create_app(services: Services, options: ApiOptions | None = None) -> FastAPI
     app.add_middleware(
         Doorkeeper,
         options=options,
-        identification=Identification(services.users, state.sign_ins, options.alone),
+        identification=Identification(services.users, state.sign_ins, options.alone, options.origins),
         flow=state.flow,
         metrics=state.metrics,
     )
     app.add_middleware(StockPaths)
+    if options.origins:
+        app.add_middleware(OtherOrigins, origins=options.origins)
     app.openapi = lambda: description(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
@@ -106,7 +111,7 @@ def routed() -> FastAPI:
     app.include_router(viewer.router)
     app.include_router(_loop())
     app.include_router(_dicomweb())
-    app.include_router(monailabel.open_router)
+    app.include_router(doors.OPEN)
     app.include_router(_monailabel())
     return app
 
@@ -171,8 +176,8 @@ def _dicomweb() -> APIRouter:
 def _monailabel() -> APIRouter:
     """Return the dialect of MONAI Label's clients, at the root as they have it: for whoever is signed in."""
     router = APIRouter(dependencies=[Depends(signed_in)], include_in_schema=False)
-    for door in (monailabel, datastore, inference, monailabel_training):
-        router.include_router(door.router)
+    for door in doors.DOORS:
+        router.include_router(door)
     return router
 
 

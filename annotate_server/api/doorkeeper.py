@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from annotate_server.api import problems
 from annotate_server.api.bodies import chunks
-from annotate_server.api.flow import Flow
+from annotate_server.api.flow import Flow, Flowing
 from annotate_server.api.metrics import Metrics
 from annotate_server.api.services import ApiOptions
 from annotate_server.api.who import COOKIE, Identification
@@ -137,7 +137,7 @@ class Doorkeeper:
                 await RedirectResponse("/sign-in", 303)(scope, receive, answer)
                 return
             scope["state"]["person"] = person
-            async with self.flow.by(person.name, is_stream=path.endswith("/events")):
+            async with self.flow.by(person.name, _kind_of(path)):
                 await self.app(scope, await self._body(scope, receive), answer)
 
     def _check_host(self, headers: Headers) -> None:
@@ -176,6 +176,13 @@ class Doorkeeper:
         self.metrics.requests.labels(method, route, str(status)).inc()
         if not scope["path"].endswith("/events"):
             self.metrics.seconds.labels(method, route).observe(seconds)
+
+
+def _kind_of(path: str) -> Flowing:
+    """Return what a request is counted with."""
+    if path.endswith("/events"):
+        return Flowing.STREAM
+    return Flowing.PREDICTION if path.startswith("/infer/") else Flowing.QUICK
 
 
 def _brings_voxels(scope: Scope) -> bool:

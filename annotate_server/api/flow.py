@@ -5,9 +5,22 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from annotate_server.api.services import Limits
 from annotate_server.domain.errors import ShuttingDown, TooBusy, TryLater
+
+
+class Flowing(StrEnum):
+    """What a request is counted with: one that holds its place for long must not take those of the quick ones.
+
+    Clients that send no name all count as one person: while a model works for each of them, they still ask what else
+    there is.
+    """
+
+    QUICK = "request"
+    PREDICTION = "prediction"
+    STREAM = "stream"
 
 
 @dataclass
@@ -38,17 +51,17 @@ class Flow:
             self.requests -= 1
 
     @asynccontextmanager
-    async def by(self, person: str, *, is_stream: bool) -> AsyncIterator[None]:
-        """Count a request of a person, an event stream apart.
+    async def by(self, person: str, kind: Flowing = Flowing.QUICK) -> AsyncIterator[None]:
+        """Count a request of a person, each kind by itself.
 
         Raises TooBusy for a stream too many at once; for a request where too many of theirs wait already, or its turn
         does not come.
         """
-        key = f"{'stream' if is_stream else 'request'} {person}"
-        most = self.limits.person_streams if is_stream else self.limits.person_requests
+        key = f"{kind} {person}"
+        most = self.limits.person_streams if kind is Flowing.STREAM else self.limits.person_requests
         if self.of_person[key] < most:
             self.of_person[key] += 1
-        elif is_stream:
+        elif kind is Flowing.STREAM:
             raise _too_many(most)
         else:
             await self._turn(key)

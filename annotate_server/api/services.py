@@ -25,6 +25,7 @@ from annotate_server.workflows.dicom_storing import DicomStoring
 from annotate_server.workflows.drafting import Drafting
 from annotate_server.workflows.ingest import Ingest
 from annotate_server.workflows.label_files import LabelFiles
+from annotate_server.workflows.label_work import LabelScoring
 from annotate_server.workflows.models import OwnModels
 from annotate_server.workflows.projects import Projects
 from annotate_server.workflows.promote import Promoting
@@ -56,6 +57,7 @@ class Learning:
     works: WorkStore
     blobs: Blobs
     curve: Callable[[str], tuple[TrainingPoint, ...]]
+    scoring: LabelScoring
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,10 @@ class Services:
 class Limits:
     """How much the doors let in; bytes, seconds, requests at once.
 
-    `person_requests` and `all_requests` count requests in flight, `person_streams` event streams. Up to
-    `person_waiting` more of a person wait for their turn, each for at most `person_wait_s`. A body that brings
-    nothing for `idle_s`, or fewer than `least_bytes_per_s` on average after that time, is given up.
+    `person_requests` and `all_requests` count requests in flight (those of a person that a model answers apart from
+    their others), `person_streams` event streams. Up to `person_waiting` more of a person wait for their turn, each for
+    at most `person_wait_s`. A body that brings nothing for `idle_s`, or fewer than `least_bytes_per_s` on average after
+    that time, is given up.
     """
 
     json_bytes: int = 1 << 20
@@ -130,7 +133,7 @@ class ApiOptions:
     `alone` lets everybody in while there are no users: for a loopback address without a proxy before it. `is_secure`
     says that browsers reach it by TLS: cookies are then sent over TLS only. `host_names` are the names that a request
     may call the server by (against DNS rebinding); None for any. `viewer` is the folder of the built viewer, None for a
-    server without one.
+    server without one. `origins` are other websites whose pages may ask this server, as browsers name them.
     """
 
     alone: bool = True
@@ -138,3 +141,4 @@ class ApiOptions:
     host_names: frozenset[str] | None = LOOPBACK_NAMES
     limits: Limits = field(default_factory=Limits)
     viewer: Path | None = None
+    origins: frozenset[str] = frozenset()

@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,11 +34,17 @@ async def received(request: Request, services: Services) -> tuple[KnownCase, ...
         return await run_in_threadpool(_take_in, body.parent, services)
 
 
-async def received_as_part(file: Path, services: Services, limits: Limits) -> tuple[KnownCase, ...]:
-    """Take a file in that came as a part of a body, and return the cases in it; it is moved."""
+async def received_as_parts(files: Sequence[Path], services: Services, limits: Limits) -> tuple[KnownCase, ...]:
+    """Take files in that came as parts of a body, and return the cases in them; they are moved.
+
+    Several are those of one series, as an archive of them would be.
+    """
     async with part_folder(services.uploads) as part:
-        body = file.rename(part / "body")
-        await run_in_threadpool(_sort, body, limits)
+        if len(files) == 1:
+            await run_in_threadpool(_sort, files[0].rename(part / "body"), limits)
+        else:
+            moved = [file.rename(part / str(number)) for number, file in enumerate(files)]
+            await run_in_threadpool(_check_named, moved)
         return await run_in_threadpool(_take_in, part, services)
 
 
@@ -119,6 +125,11 @@ def _sort(body: Path, limits: Limits) -> None:
         body.unlink()
     else:
         files = (body,)
+    _check_named(files)
+
+
+def _check_named(files: Sequence[Path]) -> None:
+    """Name files after what they are, and remove what is no volume; UnsupportedInput where nothing is left."""
     if not sum(_named(file) for file in files):
         raise UnsupportedInput("there is no volume in the upload", remedy="DICOM, NIfTI, MetaImage and NRRD are read.")
 

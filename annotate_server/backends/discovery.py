@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
+from annotate_server.backends.environments.environment import Environment, RunsElsewhere
 from annotate_server.domain.errors import BackendUnavailable
 from annotate_server.domain.ports import Backend
 
@@ -12,6 +13,7 @@ _HINTS = {
     "torch": "pip install 'annotate-server[torch]'",
     "safetensors": "pip install 'annotate-server[torch]'",
     "openvino": "pip install 'annotate-server[openvino]'",
+    "monai": "pip install 'annotate-server[monai]'",
 }
 
 
@@ -44,10 +46,29 @@ class EntryPointBackends:
 
     def unavailable(self) -> Mapping[str, str]:
         """Return, by name, why a backend cannot be used and what to do; tries to import every one."""
-        reasons = {}
+        reasons, kinds = self.looked_at()
+        return {**without_environment(kinds), **reasons}
+
+    def looked_at(self) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """Return why backends cannot be imported, and the kind of environment of those that need one, by name."""
+        reasons, kinds = {}, {}
         for name in self.names():
             try:
-                self.get(name)
+                backend = self.get(name)
             except BackendUnavailable as error:
                 reasons[name] = str(error)
-        return reasons
+                continue
+            if isinstance(backend, RunsElsewhere):
+                kinds[name] = backend.environment
+        return reasons, kinds
+
+
+def without_environment(kinds: Mapping[str, str]) -> dict[str, str]:
+    """Return, for backends by the kind of environment that each needs, what to do where there is none; cheap."""
+    reasons = {}
+    for name, kind in kinds.items():
+        try:
+            Environment.named(kind)
+        except BackendUnavailable as error:
+            reasons[name] = str(error)
+    return reasons

@@ -131,7 +131,7 @@ def learning_loop(ground: LearningGround) -> LearningLoop:
     orders = TrainingOrders(own, curating, promoting, ground.queue, folders.root)
     options = WorkerOptions(TRAINER_FACTORY, settings.model_dump_json(), nice=_TRAINING_NICE, stop_s=_STOP_S)
     scoring = LabelScoring(records, models, works, ports.registry, ground.queue)
-    services = Learning(own, orders, promoting, models, works, ports.blobs, folders.curve)
+    services = Learning(own, orders, promoting, models, works, ports.blobs, folders.curve, scoring)
     dispatcher = Dispatcher(
         ground.queue, Lane(WorkerProcess(options)), {}, ground.watchers, TRAININGS, ends_worker=True
     )

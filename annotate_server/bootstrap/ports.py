@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from annotate_server.backends.devices import chosen_device, limit_threads
 from annotate_server.backends.discovery import EntryPointBackends
+from annotate_server.backends.environments.environment import use_folder
 from annotate_server.bootstrap.learned_models import LearnedModels
 from annotate_server.domain.errors import StorageFailed
 from annotate_server.imaging.isolation import Isolated, Limits
@@ -92,11 +93,17 @@ def wire(settings: Settings, opened: Callable[[Path], Database] = open_database)
             source=str(workspace),
             remedy="Name another with --workspace or ANNOTATE_WORKSPACE.",
         ) from error
-    apps = FolderApps((*settings.apps, shipped_apps()))
+    use_folder(settings.environments)
+    apps = FolderApps((*settings.apps, adopted_apps(settings), shipped_apps()))
     blobs = BlobFolder(workspace / "blobs")
     models = LearnedModels(workspace / FILE_NAME, opened)
     registry = WorkspaceRegistry(FolderModelRegistry(apps, blobs, workspace / "partial"), blobs, models)
     return Ports(settings, registry, EntryPointBackends(), blobs, models)
+
+
+def adopted_apps(settings: Settings) -> Path:
+    """Return the folder of the apps that were made here out of what other software wrote."""
+    return settings.workspace / "apps"
 
 
 def shipped_apps() -> Path:

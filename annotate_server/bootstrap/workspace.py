@@ -13,7 +13,7 @@ from annotate_server.stores.workspace_backup import Contents, Copied, back_up
 from annotate_server.stores.workspace_check import Findings, check_workspace
 from annotate_server.workflows.gate_evidence import read_evidence
 
-_FOLDERS = ("uploads",)
+_FOLDERS = ("uploads", "apps")
 
 
 @contextmanager

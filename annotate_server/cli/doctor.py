@@ -10,6 +10,8 @@ import typer
 from annotate_server import __version__
 from annotate_server.api.viewer_build import BUILT, HOW_TO_BUILD, viewer_build
 from annotate_server.backends.devices import cards, processor
+from annotate_server.backends.environments.making import state_of
+from annotate_server.backends.environments.recipes import RECIPES
 from annotate_server.bootstrap import Ports
 from annotate_server.cli.console import Exit, JsonOption, WorkspaceOption, out, ports, print_json, reporting
 from annotate_server.domain.errors import AnnotateError
@@ -34,7 +36,10 @@ def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     """
     with reporting(as_json):
         found = ports(workspace)
-        findings = [*_machine(), _viewer(), *_workspace(found), *_backends(found), *_models(found), *_settings(found)]
+        findings = [
+            *(*_machine(), _viewer(), *_workspace(found)),
+            *(*_backends(found), *_environments(), *_models(found), *_settings(found)),
+        ]
         if as_json:
             print_json({"ok": all(f.ok for f in findings), "findings": [_as_json(f) for f in findings]})
         else:
@@ -89,6 +94,13 @@ def _backends(found: Ports) -> list[Finding]:
     return [
         Finding(f"backend {name}", "ready" if name not in reasons else "unavailable", remedy=reasons.get(name, ""))
         for name in found.backends.names()
+    ]
+
+
+def _environments() -> list[Finding]:
+    states = [state_of(recipe) for recipe in RECIPES.values()]
+    return [
+        Finding(f"environment {each.kind}", f"{each.state}, for {each.purpose}", remedy=each.remedy) for each in states
     ]
 
 

@@ -12,8 +12,10 @@ from annotate_server.cli.console import configure_logging, out
 
 COMMANDS = ("batch", "evaluate", "demo", "doctor", "export", "serve", "simulate", "train")
 """Each is a function of its name in a module of its name in `annotate_server.cli`."""
-GROUPS = ("models", "users", "workspace")
+GROUPS = ("import", "models", "users", "workspace")
 """Each is an `app` in a module of its name."""
+_MODULES = {"import": "import_datastore"}
+"""The modules of those whose names no module can have."""
 
 
 def command_line(names: Iterable[str] = (*COMMANDS, *GROUPS)) -> typer.Typer:
@@ -27,7 +29,7 @@ def command_line(names: Iterable[str] = (*COMMANDS, *GROUPS)) -> typer.Typer:
     )
     app.callback()(common)
     for name in names:
-        module = import_module(f"annotate_server.cli.{name}")
+        module = import_module(f"annotate_server.cli.{_MODULES.get(name, name)}")
         if name in GROUPS:
             app.add_typer(module.app, name=name)
         else:

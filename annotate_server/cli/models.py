@@ -9,6 +9,8 @@ from rich.table import Table
 
 from annotate_server.bootstrap import Ports
 from annotate_server.cli.console import JsonOption, WorkspaceOption, err, out, ports, print_json, reporting
+from annotate_server.cli.model_adoption import adopt
+from annotate_server.cli.model_environments import environment_missing, environments
 from annotate_server.cli.servers import ServerOption, TokenOption, asked
 from annotate_server.domain.errors import AnnotateError
 from annotate_server.domain.model import App
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from annotate_server.domain.learning import Promotion
 
 app = typer.Typer(help="List, describe, install, begin and promote models.", no_args_is_help=True)
+
+app.command("adopt")(adopt)
+app.command("env")(environments)
 
 NameArgument = Annotated[str, typer.Argument(help="The model's name.", show_default=False)]
 
@@ -210,8 +215,8 @@ def _summary(found: Ports, name: str) -> dict[str, object]:
     try:
         model = found.registry.app(name)
         missing = found.registry.missing(model)
-        found.backends.get(model.backend)
-        state = "ready" if not missing else f"weights missing: annotate models pull {name}"
+        backend = found.backends.get(model.backend)
+        state = f"weights missing: annotate models pull {name}" if missing else environment_missing(backend) or "ready"
         version = None if missing else found.registry.champion(name).id
     except AnnotateError as error:
         return {"name": name, "title": "", "modalities": "", "prompts": "", "version": None, "state": str(error)}

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,8 @@ def serve(
         binding = Binding(host, port, tls_cert, tls_key, behind_proxy)
         with put_together(settings, source) as server:
             binding.check(has_users=bool(server.services.users.all()))
-            app = create_app(server.services, binding.options(limits_of(settings)))
+            options = replace(binding.options(limits_of(settings)), origins=frozenset(settings.allowed_origins))
+            app = create_app(server.services, options)
             with binding.bound() as taken:
                 server.begin()
                 try:

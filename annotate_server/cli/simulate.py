@@ -26,6 +26,7 @@ from annotate_server.workflows.evaluation import CaseFailure
 from annotate_server.workflows.labelled_folder import IMAGES, LABELS, LabelledFolder
 from annotate_server.workflows.simulate import Simulator
 from annotate_server.workflows.simulated_cases import SimulatedCases, drawn_parts
+from annotate_server.workflows.simulated_scanner import SCANNERS, ScannerKind
 from annotate_server.workflows.simulated_training import Trainings
 from annotate_server.workflows.simulation_plan import NAIVE, SCRATCH, SimulationPlan, with_mistakes
 from annotate_server.workflows.simulation_report import Simulation, simulation_as_json
@@ -50,6 +51,14 @@ def simulate(
     site_shift: Annotated[
         bool, typer.Option("--site-shift", help="The second half of the rounds comes from another scanner.")
     ] = False,
+    scanner: Annotated[
+        ScannerKind,
+        typer.Option(
+            "--scanner",
+            help="With --site-shift: mild has darker middle tones, hard turns dark into bright; both have larger "
+            "voxels and noise.",
+        ),
+    ] = ScannerKind.MILD,
     baselines: Annotated[
         str, typer.Option("--baselines", help="Of scratch and naive: which to run beside it; none for neither.")
     ] = "scratch,naive",
@@ -81,6 +90,7 @@ def simulate(
             seed=seed,
             corrupt=corrupt,
             site_shift=site_shift,
+            scanner=scanner,
             baselines=_chosen(baselines),
             scratch_every=scratch_every,
         )
@@ -124,7 +134,9 @@ def _simulated(request: _Request, plan: SimulationPlan, found: Ports, *, as_json
         patients = {s.key: s.patient.pseudonym() if s.patient.known else s.key for s in labelled.stored}
         parts = drawn_parts(patients, plan.wanted, plan.seed)
         read = _Reading(labelled, reader, app.card, request.modality)
-        cases = with_mistakes(SimulatedCases(read.case, app.card.segments, plan.seed), plan, parts)
+        cases = with_mistakes(
+            SimulatedCases(read.case, app.card.segments, plan.seed, SCANNERS[plan.scanner]), plan, parts
+        )
         trainings = Trainings(
             app=app,
             recipe=request.recipe(app, plan.seed),
@@ -201,5 +213,9 @@ def _say(simulation: Simulation) -> None:
     )
     if simulation.compute_ratio is not None:
         out.print(f"Computed: {simulation.compute_ratio:.2f} of what retraining from scratch every round takes")
+    for way, lost in simulation.forgotten.items():
+        said = ", ".join(f"{value:+.3f} of scanner {site}" for site, value in lost.items() if value is not None)
+        if said:
+            out.print(f"Dice forgotten by {way}: {said}", markup=False)
     if simulation.mistakes.wrong:
         out.print(", ".join(f"{name} {value}" for name, value in simulation.mistakes.as_json.items()), markup=False)

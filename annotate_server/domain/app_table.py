@@ -19,7 +19,7 @@ def app_table(app: App) -> Table:
     """
     table: Table = {**_card(app.card), "backend": app.backend}
     if app.card.segments:
-        table["segments"] = [_segment(segment) for segment in app.card.segments]
+        table["segments"] = [segment_table(segment) for segment in app.card.segments]
     if app.weights:
         table["weights"] = [_weight(weight) for weight in app.weights]
     if app.card.locator is not None:
@@ -48,7 +48,8 @@ def _card(card: ModelCard) -> Table:
     }
 
 
-def _segment(segment: Segment) -> Table:
+def segment_table(segment: Segment) -> Table:
+    """Return a segment as a table of `[[segments]]`."""
     table: Table = {"index": segment.index, "name": segment.name, "colour": list(segment.colour)}
     if segment.kind is not None:
         table["kind"] = _concept(segment.kind)

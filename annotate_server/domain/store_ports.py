@@ -4,7 +4,7 @@ Each change is one transaction together with its row of the audit trail; `person
 from several threads.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +13,7 @@ from typing import Protocol
 
 from annotate_server.domain.annotation import Label, LabelState, Sending, SendingState, Session
 from annotate_server.domain.case import Case
+from annotate_server.domain.case_changes import CaseChanges
 from annotate_server.domain.errors import Problem
 from annotate_server.domain.geometry import Shape
 from annotate_server.domain.job import EVERY_KIND, Again, Job, JobKinds, JobState, Priority, begun_twice
@@ -89,8 +90,8 @@ class CaseStore(Protocol):
     """The cases that the server knows."""
 
     @property
-    def changes(self) -> int:
-        """Return a number that grows whenever a case comes, goes or is called otherwise (not when it is read)."""
+    def changed(self) -> CaseChanges:
+        """Return which cases came, went, were called otherwise or read for the first time."""
         ...
 
     def put(self, cases: Iterable[Case], *, is_uploaded: bool = False) -> None:
@@ -105,12 +106,24 @@ class CaseStore(Protocol):
         """Return every case, oldest first, then by key: with ten thousand cases this takes seconds."""
         ...
 
+    def those(self, case_ids: Collection[str]) -> tuple[KnownCase, ...]:
+        """Return the cases of these ids, oldest first, then by key; an id that is none is left out."""
+        ...
+
     def page(self, chosen: CaseFilter, limit: int, offset: int = 0) -> CasePage:
         """Return a part of the cases that were chosen, oldest first, and how many there are."""
         ...
 
+    def page_ids(self, chosen: CaseFilter, limit: int, offset: int = 0) -> tuple[tuple[str, ...], int]:
+        """Return the ids of such a part alone, and how many there are."""
+        ...
+
     def learn(self, case_id: str, facts: VolumeFacts) -> None:
         """Remember what reading the voxels told."""
+        ...
+
+    def learn_all(self, facts: Mapping[str, VolumeFacts]) -> None:
+        """Remember what reading the voxels of many cases told, by their ids; all of it, or none."""
         ...
 
     def declare(self, case_id: str, modality: Modality, person: Person) -> None:
@@ -223,8 +236,8 @@ class LabelStore(Protocol):
     """Accepted labels: append-only."""
 
     @property
-    def changes(self) -> int:
-        """Return a number that grows with every label and verdict."""
+    def changed(self) -> CaseChanges:
+        """Return which cases got a label or a verdict."""
         ...
 
     def accept(self, label: Label, session: Session | None, person: Person) -> None:
@@ -245,6 +258,10 @@ class LabelStore(Protocol):
 
     def of_every_project(self, case_id: str | None = None) -> tuple[Label, ...]:
         """Return the labels of a case in all projects, or those of all cases, oldest first."""
+        ...
+
+    def of_cases(self, case_ids: Collection[str]) -> tuple[Label, ...]:
+        """Return the labels of these cases in all projects, oldest first."""
         ...
 
     def labelled(self) -> int:
@@ -276,8 +293,8 @@ class PredictionStore(Protocol):
     """Whole drafts, made at any time."""
 
     @property
-    def changes(self) -> int:
-        """Return a number that grows with every prediction."""
+    def changed(self) -> CaseChanges:
+        """Return which cases got a prediction."""
         ...
 
     def add(self, prediction: StoredPrediction) -> None:
@@ -296,6 +313,10 @@ class PredictionStore(Protocol):
         """Return every prediction for a case, oldest first."""
         ...
 
+    def newest_of(self, case_ids: Collection[str]) -> tuple[StoredPrediction, ...]:
+        """Return the newest prediction of each of these cases that has one."""
+        ...
+
     def newest_of_all(self) -> tuple[StoredPrediction, ...]:
         """Return the newest prediction of every case that has one."""
         ...
@@ -312,8 +333,8 @@ class JobQueue(Protocol):
         """Return a job; raises NotFound."""
         ...
 
-    def all(self, state: JobState | None = None, limit: int = 200) -> tuple[Job, ...]:
-        """Return jobs, newest first."""
+    def all(self, state: JobState | None = None, limit: int = 200, kind: str | None = None) -> tuple[Job, ...]:
+        """Return jobs, newest first: of any kind, or of one."""
         ...
 
     def same(self, job: Job) -> Job | None:

@@ -1,7 +1,7 @@
 """Zip archives out of untrusted hands: the only place that unpacks one.
 
-Names, links and sizes that an archive states are never believed: every member gets a name of ours, is written as a
-plain file, and the bytes are counted as they come.
+Links and sizes that an archive states are never believed: every member is written as a plain file, and the bytes are
+counted as they come. Names are ours, or checked part by part where they mean something.
 """
 
 import errno
@@ -9,6 +9,7 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -20,6 +21,8 @@ _STEP = 1 << 20
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR_BYTES = 20
+_DEEPEST = 16
+_LONGEST_NAME = 200
 _BYTES_A_MEMBER = 4096
 """What the directory of an archive may hold a member: names of up to 64 kB are allowed by the format, not here."""
 
@@ -40,6 +43,19 @@ def unpack(archive: Path, target: Path, limits: UnpackLimits) -> tuple[Path, ...
     other methods than store and deflate, TooLarge beyond a limit, NoSpace. What was written before stays: the caller
     removes the folder.
     """
+    return _unpacked(archive, limits, lambda number, _: target / f"{number:05}")
+
+
+def unpack_tree(archive: Path, target: Path, limits: UnpackLimits) -> tuple[Path, ...]:
+    """Write the regular files of a zip into the empty folder `target` under the names that they have in it.
+
+    For what is told by its names, such as a model. Raises what `unpack` raises, and UnsupportedInput for names that no
+    file here may have and for two members of one name.
+    """
+    return _unpacked(archive, limits, lambda number, member: _place(target, number, member))
+
+
+def _unpacked(archive: Path, limits: UnpackLimits, place: Callable[[int, zipfile.ZipInfo], Path]) -> tuple[Path, ...]:
     try:
         with archive.open("rb") as stream:
             _check_directory(stream, archive.stat().st_size, limits)
@@ -49,13 +65,27 @@ def unpack(archive: Path, target: Path, limits: UnpackLimits) -> tuple[Path, ...
             budget = min(limits.total_bytes, limits.ratio * archive.stat().st_size)
             if sum(member.file_size for member in files) > budget:
                 raise _grows()
-            return _written(opened, files, target, budget)
+            return _written(opened, [(member, place(n, member)) for n, member in enumerate(files)], budget)
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError) as error:
         raise UnreadableFile("the zip archive is damaged", remedy="Pack it again.") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise NoSpace("there is no space to unpack the archive") from error
         raise StorageFailed(f"the archive could not be unpacked ({error.strerror or error})") from error
+
+
+def _place(target: Path, number: int, member: zipfile.ZipInfo) -> Path:
+    """Return where a member goes by its own name, in a folder that is made for it."""
+    parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+    if len(parts) > _DEEPEST or any(not part.isprintable() or len(part.encode()) > _LONGEST_NAME for part in parts):
+        raise UnsupportedInput(f"member {number + 1} of the zip archive has a name that is not used here")
+    path = target.joinpath(*parts)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=False)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UnsupportedInput(f"member {number + 1} of the zip archive has the name of another") from error
+    return path
 
 
 def _check_directory(stream: BinaryIO, size: int, limits: UnpackLimits) -> None:
@@ -95,11 +125,10 @@ def _checked(member: zipfile.ZipInfo, number: int) -> zipfile.ZipInfo:
     return member
 
 
-def _written(opened: zipfile.ZipFile, files: list[zipfile.ZipInfo], target: Path, budget: int) -> tuple[Path, ...]:
+def _written(opened: zipfile.ZipFile, files: Iterable[tuple[zipfile.ZipInfo, Path]], budget: int) -> tuple[Path, ...]:
     written = []
-    for number, member in enumerate(files):
-        path = target / f"{number:05}"
-        with opened.open(member) as source, path.open("xb") as sink:
+    for member, path in files:
+        with opened.open(member) as source, path.open("wb") as sink:
             while part := source.read(_STEP):
                 budget -= len(part)
                 if budget < 0:

@@ -35,10 +35,13 @@ def unsure_by_slice(predictions: Iterable[Prediction], slices: int) -> tuple[flo
 
 def _border(labels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.bool_]:
     """Return the voxels of a slice (j, i) with a label that one of the four neighbours does not have."""
-    padded = np.pad(labels, 1, mode="edge")
-    middle = padded[1:-1, 1:-1]
     border: NDArray[np.bool_] = np.zeros(labels.shape, np.bool_)
-    for neighbour in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
-        border |= neighbour != middle
+    if not labels.any():
+        return border
+    below, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
+    border[1:] |= below
+    border[:-1] |= below
+    border[:, 1:] |= right
+    border[:, :-1] |= right
     border &= labels != 0
     return border

@@ -85,11 +85,13 @@ class SqliteQueue:
         with self._database.reading() as connection:
             return _get(connection, job_id)
 
-    def all(self, state: JobState | None = None, limit: int = 200) -> tuple[Job, ...]:
-        """Return jobs, newest first."""
+    def all(self, state: JobState | None = None, limit: int = 200, kind: str | None = None) -> tuple[Job, ...]:
+        """Return jobs, newest first: of any kind, or of one."""
         query = select(JOBS).order_by(JOBS.c.number.desc()).limit(limit)
         if state is not None:
             query = query.where(JOBS.c.state == state.value)
+        if kind is not None:
+            query = query.where(JOBS.c.kind == kind)
         with self._database.reading() as connection:
             return tuple(_job(row) for row in connection.execute(query).mappings())
 

@@ -27,12 +27,15 @@ from annotate_server.imaging.channel import Channel, ChannelClosed
 from annotate_server.imaging.isolated_child import die_with_caller
 from annotate_server.imaging.isolated_process import Raised
 from annotate_server.imaging.wire import pack, unpack
+from annotate_server.jobs.freed_memory import give_freed_back
 from annotate_server.jobs.messages import WorkerAnswer, WorkerCall, WorkerProgress, WorkerSetup, WorkerStop
 
 log = logging.getLogger(__name__)
 
 Function = Callable[[object, Control], object]
 PROGRESS_EVERY_S = 0.1
+_AT_REST_S = 1.0
+"""Seconds without a call after which a worker counts as at rest: between two clicks it does not."""
 _OOM_SCORE = "500"
 """Where memory runs out the kernel ends a worker, which is replaced, rather than the web process."""
 
@@ -57,6 +60,14 @@ class _Inbox:
 
     channel: Channel
     calls: "queue.SimpleQueue[_Call]" = field(default_factory=queue.SimpleQueue)
+
+    def next_call(self) -> "_Call":
+        """Return the next call, waiting for it; a worker at rest keeps no memory that it has freed."""
+        try:
+            return self.calls.get(timeout=_AT_REST_S)
+        except queue.Empty:
+            give_freed_back()
+            return self.calls.get()
 
     def listen(self) -> None:
         """Sort what comes in until the server is gone, and end the process then."""
@@ -129,7 +140,7 @@ def _work(channel: Channel, setup: WorkerSetup) -> None:
     inbox = _Inbox(channel)
     threading.Thread(target=inbox.listen, name="listen", daemon=True).start()
     while True:
-        _answer(functions, inbox.calls.get(), outbox)
+        _answer(functions, inbox.next_call(), outbox)
 
 
 def _functions(setup: WorkerSetup) -> Mapping[str, Function]:

@@ -136,7 +136,8 @@ class BlobFolder:
         """Make a folder of blobs; its own entry is synced once a process, even where somebody else made it."""
         with self._making:
             if folder not in self._synced:
-                make_folder(folder)
+                make_folder(folder.parent)
+                folder.mkdir(exist_ok=True)
                 sync_folder(folder.parent)
                 self._synced.add(folder)
 

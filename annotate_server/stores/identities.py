@@ -40,5 +40,6 @@ class IdentityFile:
 def _opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")  # what a power cut takes is read again
     connection.execute("CREATE TABLE IF NOT EXISTS voxels (files TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID")
     return connection

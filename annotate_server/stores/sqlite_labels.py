@@ -1,11 +1,12 @@
 """Accepted labels in the workspace's database: a row is written once; a verdict is a row of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, func, insert, select
 
 from annotate_server.domain.annotation import Label, LabelState, Session, SessionState
+from annotate_server.domain.case_changes import CaseChanges
 from annotate_server.domain.errors import NotFound, StaleRevision, StateError
 from annotate_server.domain.person import Person
 from annotate_server.stores.database import Database
@@ -13,7 +14,7 @@ from annotate_server.stores.schema import LABELS, LAYERS, REVIEWS, SENDINGS
 from annotate_server.stores.sqlite_audit import Act, write_audit
 from annotate_server.stores.sqlite_sendings import SENDING_COLUMNS, await_sending, sending_of
 from annotate_server.stores.sqlite_sessions import close_session, must_be_open
-from annotate_server.stores.sqlite_values import layer_columns, layer_of, optional_time_text, time_of
+from annotate_server.stores.sqlite_values import among, layer_columns, layer_of, optional_time_text, time_of
 
 _VERDICT = (
     REVIEWS.c.verdict,
@@ -29,12 +30,12 @@ class SqliteLabels:
     def __init__(self, database: Database) -> None:
         """Keep labels in `database`."""
         self._database = database
-        self._changes = 0
+        self._changed = CaseChanges()
 
     @property
-    def changes(self) -> int:
-        """Return a number that grows with every change that others should hear of, in this process."""
-        return self._changes
+    def changed(self) -> CaseChanges:
+        """Return which cases got a label or a verdict, in this process."""
+        return self._changed
 
     def accept(self, label: Label, session: Session | None, person: Person) -> None:
         """Keep a label and, where given, end its session, in one transaction.
@@ -56,7 +57,7 @@ class SqliteLabels:
                 connection.execute(insert(LAYERS), layers)
             await_sending(connection, label)
             write_audit(connection, person, Act("label-accepted", label.id, _lineage(label)))
-        self._changes += 1
+        self._changed.note((label.case_id,))
 
     def get(self, label_id: str) -> Label:
         """Return a label; raises NotFound."""
@@ -83,6 +84,11 @@ class SqliteLabels:
         with self._database.reading() as connection:
             return _read(connection, query)
 
+    def of_cases(self, case_ids: Collection[str]) -> tuple[Label, ...]:
+        """Return the labels of these cases in all projects, oldest first."""
+        with self._database.reading() as connection:
+            return _read(connection, _labels().where(among(LABELS.c.case_id, case_ids)))
+
     def labelled(self) -> int:
         """Return how many cases have a label in some project."""
         with self._database.reading() as connection:
@@ -101,7 +107,7 @@ class SqliteLabels:
             connection.execute(insert(REVIEWS), {"label_id": label.id, **verdict, "at": at})
             await_sending(connection, label)
             write_audit(connection, person, Act(f"label-{label.state}", label.id, verdict))
-        self._changes += 1
+        self._changed.note((label.case_id,))
 
 
 def _labels() -> Select[Any]:

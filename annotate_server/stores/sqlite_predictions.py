@@ -1,17 +1,20 @@
 """Predictions in the workspace's database."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import RowMapping, func, insert, select
+from sqlalchemy import RowMapping, Select, func, insert, select
 
+from annotate_server.domain.case_changes import CaseChanges
 from annotate_server.domain.errors import NotFound
 from annotate_server.domain.stored import StoredPrediction
 from annotate_server.stores.database import Database
 from annotate_server.stores.schema import PREDICTIONS
 from annotate_server.stores.sqlite_audit import SERVER, Act, write_audit
-from annotate_server.stores.sqlite_values import json_text, layer_columns, layer_of, time_text
+from annotate_server.stores.sqlite_values import among, json_text, layer_columns, layer_of, time_text
+
+_NEWEST = select(func.max(PREDICTIONS.c.number)).group_by(PREDICTIONS.c.case_id)
 
 
 class SqlitePredictions:
@@ -20,12 +23,12 @@ class SqlitePredictions:
     def __init__(self, database: Database) -> None:
         """Keep predictions in `database`."""
         self._database = database
-        self._changes = 0
+        self._changed = CaseChanges()
 
     @property
-    def changes(self) -> int:
-        """Return a number that grows with every change that others should hear of, in this process."""
-        return self._changes
+    def changed(self) -> CaseChanges:
+        """Return which cases got a prediction, in this process."""
+        return self._changed
 
     def add(self, prediction: StoredPrediction) -> None:
         """Keep a prediction."""
@@ -42,7 +45,7 @@ class SqlitePredictions:
         with self._database.writing() as connection:
             connection.execute(insert(PREDICTIONS), row)
             write_audit(connection, SERVER, Act("prediction-added", prediction.id, details))
-        self._changes += 1
+        self._changed.note((prediction.case_id,))
 
     def get(self, prediction_id: str) -> StoredPrediction:
         """Return a prediction; raises NotFound."""
@@ -70,9 +73,15 @@ class SqlitePredictions:
 
     def newest_of_all(self) -> tuple[StoredPrediction, ...]:
         """Return the newest prediction of every case that has one."""
-        newest = select(func.max(PREDICTIONS.c.number)).group_by(PREDICTIONS.c.case_id)
+        return self._newest(_NEWEST)
+
+    def newest_of(self, case_ids: Collection[str]) -> tuple[StoredPrediction, ...]:
+        """Return the newest prediction of each of these cases that has one."""
+        return self._newest(_NEWEST.where(among(PREDICTIONS.c.case_id, case_ids)))
+
+    def _newest(self, numbers: Select[int]) -> tuple[StoredPrediction, ...]:
         with self._database.reading() as connection:
-            rows = connection.execute(select(PREDICTIONS).where(PREDICTIONS.c.number.in_(newest))).mappings()
+            rows = connection.execute(select(PREDICTIONS).where(PREDICTIONS.c.number.in_(numbers))).mappings()
             return tuple(_prediction(row) for row in rows)
 
 

@@ -1,11 +1,11 @@
 """The nouns as columns of text, and back: what comes out equals what went in."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from sqlalchemy import RowMapping
+from sqlalchemy import ColumnElement, RowMapping, func, select
 
 from annotate_server.domain.case import StoredVolume
 from annotate_server.domain.geometry import Box, Geometry
@@ -41,6 +41,12 @@ def time_of(text: str | None) -> datetime | None:
 def optional_modality(text: str | None) -> Modality | None:
     """Return a modality where there is one."""
     return None if text is None else Modality(text)
+
+
+def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that a column holds one of `values`: one parameter, however many there are."""
+    listed = func.json_each(json_text(list(values))).table_valued("value")
+    return column.in_(select(listed.c.value))
 
 
 def segments_text(segments: Iterable[Segment]) -> str:

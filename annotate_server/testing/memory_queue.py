@@ -29,9 +29,10 @@ class InMemoryJobQueue:
             raise NotFound(f"there is no job {job_id}")
         return self.jobs[job_id]
 
-    def all(self, state: JobState | None = None, limit: int = 200) -> tuple[Job, ...]:
-        """Return jobs, newest first."""
-        found = [job for job in reversed(tuple(self.jobs.values())) if state in (None, job.state)]
+    def all(self, state: JobState | None = None, limit: int = 200, kind: str | None = None) -> tuple[Job, ...]:
+        """Return jobs, newest first: of any kind, or of one."""
+        newest_first = reversed(tuple(self.jobs.values()))
+        found = [job for job in newest_first if state in (None, job.state) and kind in (None, job.kind)]
         return tuple(found[:limit])
 
     def same(self, job: Job) -> Job | None:

@@ -27,10 +27,8 @@ from annotate_server.workflows.merging import matched
 from annotate_server.workflows.parts import Parts, patient_of
 from annotate_server.workflows.records import Records
 from annotate_server.workflows.training_examples import corresponding
+from annotate_server.workflows.training_refusal import FEWEST_FOR_NEW
 from annotate_server.workflows.training_set_json import read_training_set
-
-LEAST_LABELS = 5
-"""Approved labels that a new model, or a new segment of a model, is trained from."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Curating:
                 f"no label of the project {project.id} is approved, so that there is nothing to learn from",
                 remedy="Submit labels, and have them approved where the project asks for a review.",
             )
-        learned = self._answered_by(model)
+        learned = self.answered_by(model)
         segments, left_out = _segments(project, learned, approved)
         _check_enough(learned, segments, approved)
         entries = tuple(self._entries(model, segments, approved))
@@ -95,11 +93,19 @@ class Curating:
         """
         listed = self._labels_of_sets(model, tuple(Part))
         project = self.records.projects.get(model.project_id)
-        wanted = (*self._answered_by(model), *project.segments)
+        wanted = (*self.answered_by(model), *project.segments)
         return sum(
             each.label.id not in listed and (not wanted or bool(corresponding(wanted, listed_segments(each.label))))
             for each in self.approved(project)
         )
+
+    def answered_by(self, model: LearnedModel) -> tuple[Segment, ...]:
+        """Return what the model answers already, in the order of its channels; nothing where it has no version yet.
+
+        Of a fork that is not made yet this is what its app answers.
+        """
+        answering = model.origin if self.models.champion(model.name) is None else model.name
+        return () if answering is None else self.registry.app(answering).card.segments
 
     def approved(self, project: Project) -> tuple[Approved, ...]:
         """Return the newest approved label of every case of a project, those first that were approved first."""
@@ -108,12 +114,6 @@ class Curating:
             for label in approved_labels(project, self.records)
         )
         return tuple(each for each in found if not each.case.is_missing)
-
-    def _answered_by(self, model: LearnedModel) -> tuple[Segment, ...]:
-        """Return what the model answers already, in the order of its channels; nothing where it has no version yet."""
-        if self.models.champion(model.name) is None:
-            return ()
-        return self.registry.app(model.name).card.segments
 
     def _labels_of_sets(self, model: LearnedModel, parts: tuple[Part, ...]) -> frozenset[str]:
         """Return the labels of these parts in the training sets of all versions of a model."""
@@ -195,7 +195,7 @@ def _segments(
         everything = matched(everything, each.held)[1]
     counts = _held_counts(everything, approved)
     known = {segment.index for segment in learned}
-    chosen = tuple(s for s in everything if s.index in known or counts[s.index] >= LEAST_LABELS)
+    chosen = tuple(s for s in everything if s.index in known or counts[s.index] >= FEWEST_FOR_NEW)
     few = [s for s in everything if s not in chosen]
     if not chosen:
         raise StateError(_too_few(few, counts), remedy="Approve more labels.")
@@ -206,7 +206,7 @@ def _check_enough(learned: tuple[Segment, ...], segments: tuple[Segment, ...], a
     """Refuse a segment that the model lacks and of which too few labels are there."""
     counts = _held_counts(segments, approved)
     known = {segment.index for segment in learned}
-    few = [s for s in segments if s.index not in known and counts[s.index] < LEAST_LABELS]
+    few = [s for s in segments if s.index not in known and counts[s.index] < FEWEST_FOR_NEW]
     if few:
         raise StateError(_too_few(few, counts), remedy="Approve more labels, or take it out of the project's segments.")
 
@@ -269,8 +269,8 @@ def _spoken_of(segments: tuple[Segment, ...], label: Label) -> tuple[Segment, ..
 
 def _too_few(few: list[Segment], counts: Mapping[int, int]) -> str:
     each = ", ".join(f"{segment.name} has {counts[segment.index]}" for segment in few)
-    missing = max((LEAST_LABELS - counts[segment.index] for segment in few), default=LEAST_LABELS)
-    return f"what is new to a model is learned from {LEAST_LABELS} approved labels: {each}, {missing} are missing"
+    missing = max((FEWEST_FOR_NEW - counts[segment.index] for segment in few), default=FEWEST_FOR_NEW)
+    return f"what is new to a model is learned from {FEWEST_FOR_NEW} approved labels: {each}, {missing} are missing"
 
 
 def _listing(names: Iterable[str]) -> str:

@@ -162,9 +162,7 @@ class Ingest:
 
     def _keep(self, census: Census, *, is_uploaded: bool) -> None:
         self.cases.put(census.cases.values(), is_uploaded=is_uploaded)
-        for identity, facts in census.facts.items():
-            if identity in census.cases:
-                self.cases.learn(identity, facts)
+        self.cases.learn_all({key: facts for key, facts in census.facts.items() if key in census.cases})
         for tell in self.taken:
             tell(census.cases.values(), is_uploaded)
 

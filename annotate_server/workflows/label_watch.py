@@ -1,10 +1,11 @@
 """Who wants to hear of approved labels: a store of labels that tells them, by whatever door a label came."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from annotate_server.domain.annotation import Label, LabelState, Session
+from annotate_server.domain.case_changes import CaseChanges
 from annotate_server.domain.errors import AnnotateError
 from annotate_server.domain.person import Person
 from annotate_server.domain.store_ports import LabelStore
@@ -24,9 +25,9 @@ class WatchedLabels:
     approved: list[Callable[[Label], None]] = field(default_factory=list)
 
     @property
-    def changes(self) -> int:
-        """Return a number that grows with every label and verdict."""
-        return self.labels.changes
+    def changed(self) -> CaseChanges:
+        """Return which cases got a label or a verdict."""
+        return self.labels.changed
 
     def accept(self, label: Label, session: Session | None, person: Person) -> None:
         """Keep a label, and tell of it where it counts as approved at once."""
@@ -53,6 +54,10 @@ class WatchedLabels:
     def of_every_project(self, case_id: str | None = None) -> tuple[Label, ...]:
         """Return the labels of a case in all projects, or those of all cases, oldest first."""
         return self.labels.of_every_project(case_id)
+
+    def of_cases(self, case_ids: Collection[str]) -> tuple[Label, ...]:
+        """Return the labels of these cases in all projects, oldest first."""
+        return self.labels.of_cases(case_ids)
 
     def labelled(self) -> int:
         """Return how many cases have a label in some project."""

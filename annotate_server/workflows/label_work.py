@@ -86,12 +86,20 @@ class LabelScoring:
     def catch_up(self) -> None:
         """Queue the scores of labels that were approved lately and that a stop of the server left without."""
         since = self.clock() - CATCH_UP
+        for label in self._without_score():
+            at = label.reviewed_at or label.made_at
+            if at is not None and at >= since:
+                self.order(label)
+
+    def order_missing(self) -> tuple[Job, ...]:
+        """Queue the score of every approved label that has none, however old, and return the jobs."""
+        return tuple(self.order(label) for label in self._without_score())
+
+    def _without_score(self) -> Iterator[Label]:
         for project in self.records.projects.all():
             known = {work.label_id for work in self.works.of_project(project.id)}
-            for label in self.records.labels.of_state(project.id, LabelState.APPROVED):
-                at = label.reviewed_at or label.made_at
-                if label.id not in known and at is not None and at >= since:
-                    self.order(label)
+            labels = self.records.labels.of_state(project.id, LabelState.APPROVED)
+            yield from (label for label in labels if label.id not in known)
 
     def order_of(self, job: Job) -> ScoreOrder:
         """Return what a score's job asks a worker for."""

@@ -1,7 +1,7 @@
 """Labelmaps into the store and back: one `.seg.nrrd` a layer, named by its SHA-256."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,14 +15,17 @@ from annotate_server.imaging.seg_nrrd_writing import write_seg_nrrd
 _UNSURE = "AnnotateServer_UnsureBySlice"
 
 
-def keep_layer(blobs: Blobs, labelmap: Labelmap, unsure: Sequence[float] = ()) -> StoredLayer:
+def keep_layer(
+    blobs: Blobs, labelmap: Labelmap, unsure: Sequence[float] = (), words: Mapping[str, str] | None = None
+) -> StoredLayer:
     """Return a labelmap as it is kept; it is on the disk when this returns.
 
-    `unsure` says for each slice how unsure the model was that drew it (`imaging.unsureness`); it lies in the header.
+    `unsure` says for each slice how unsure the model was that drew it (`imaging.unsureness`); it lies in the header,
+    and so do further `words`.
     """
-    words = {_UNSURE: json.dumps(list(unsure), separators=(",", ":"))} if unsure else {}
+    doubts = {_UNSURE: json.dumps(list(unsure), separators=(",", ":"))} if unsure else {}
     with blobs.adding() as blob:
-        write_seg_nrrd((labelmap,), blob.path, words)
+        write_seg_nrrd((labelmap,), blob.path, {**doubts, **(words or {})})
     return StoredLayer(blob.sha256, labelmap.geometry, labelmap.segments)
 
 

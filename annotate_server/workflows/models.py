@@ -50,8 +50,8 @@ class OwnModels:
         self.projects.change(replace(project, apps=(name, *project.apps)), person)
         return model
 
-    def of(self, name: str, project_id: str | None, person: Person) -> LearnedModel:
-        """Return the model that is trained under this name; an app is forked for its project when that is first asked.
+    def wanted(self, name: str, project_id: str | None) -> LearnedModel:
+        """Return the model that is trained under this name; for an app one that `forked` has yet to make.
 
         Raises UnknownModel, StateError for an app that cannot be trained, InvalidRequest where several projects use it.
         """
@@ -65,7 +65,12 @@ class OwnModels:
         for model in self.models.all():
             if (model.origin, model.project_id) == (name, project.id):
                 return model
-        return self._fork(origin, project, person)
+        if not origin.app.card.trainable:
+            raise StateError(
+                f"{origin.model} cannot be trained: what it is made of does not learn",
+                remedy=f"Begin a model of the project's own: annotate models new NAME --project {project.id}.",
+            )
+        return LearnedModel(self._free_name(origin.model, project.id), project.id, origin.model, made_at=self.clock())
 
     def change(self, name: str, person: Person, *, every_labels: int, is_nightly: bool) -> LearnedModel:
         """Say when a model is trained by itself: after so many approved labels (0: never), and at night."""
@@ -75,24 +80,22 @@ class OwnModels:
         self.models.change(replace(self.models.get(name), every_labels=every_labels, is_nightly=is_nightly), person)
         return self.models.get(name)
 
-    def _fork(self, origin: ModelVersion, project: Project, person: Person) -> LearnedModel:
-        """Make a model whose first version is an app's, and put it in the app's place in the project."""
-        if not origin.app.card.trainable:
-            raise StateError(
-                f"{origin.model} cannot be trained: what it is made of does not learn",
-                remedy=f"Begin a model of the project's own: annotate models new NAME --project {project.id}.",
-            )
-        name = self._free_name(origin.model, project.id)
+    def forked(self, model: LearnedModel, person: Person) -> None:
+        """Make a model that `wanted` returned, where it is not there yet: its first version is its app's.
+
+        It is put in the app's place in the project.
+        """
+        if model.origin is None or self.registry.is_learned(model.name):
+            return
+        origin, project, name = self.registry.champion(model.origin), self.projects.get(model.project_id), model.name
         weights = tuple(WeightFile(w.name, self._kept(origin, w), w.size_bytes) for w in origin.app.weights)
         app = replace(origin.app, name=name, weights=weights)
         description = self.blobs.add_bytes(description_bytes(app))
         app = replace(app, digest=description)
         files = {weight.name: self.blobs.path(weight.sha256) for weight in weights}
-        model = LearnedModel(name, project.id, origin=origin.model, made_at=self.clock())
         self.models.add(model, VersionRecord(ModelVersion(app, files).id, name, description, weights), person)
         apps = tuple(name if each == origin.model else each for each in project.apps)
         self.projects.change(replace(project, apps=apps if name in apps else (name, *apps)), person)
-        return model
 
     def _kept(self, origin: ModelVersion, weight: WeightFile) -> str:
         """Return the digest of weights that are a blob from now on, wherever they lay."""

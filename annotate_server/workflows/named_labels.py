@@ -1,7 +1,7 @@
 """Named labels: a file whose numbers mean nothing by themselves comes in under a project's segments, by name."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,8 @@ from annotate_server.domain.annotation import Label, LabelState
 from annotate_server.domain.errors import InputError
 from annotate_server.domain.labelmap import Labelmap, LabelVoxels, Segment, labelmap_dtype, present_indices
 from annotate_server.domain.person import Person
-from annotate_server.domain.project import Project, ReviewPolicy
+from annotate_server.domain.project import ReviewPolicy
+from annotate_server.domain.store_ports import Blobs
 from annotate_server.domain.stored import StoredLayer
 from annotate_server.imaging.unnamed_segments import distinct_colour, unnamed_segment
 from annotate_server.workflows.beginning import facts_of
@@ -54,7 +55,12 @@ def import_named(files: LabelFiles, handed: Handed, person: Person) -> Label:
         project_id=project.id,
         case_id=case.id,
         author=person.name,
-        layers=tuple(_kept(files, project, named_segments(layer, handed.naming), layer) for layer in found),
+        layers=tuple(
+            keep_renumbered(
+                layer, under_names(project.segments, named_segments(layer, handed.naming)), records.blobs, files.scratch
+            )
+            for layer in found
+        ),
         parent=earlier[-1].id if earlier else None,
         is_author_verified=person.verified,
         made_at=files.clock(),
@@ -97,17 +103,25 @@ def under_names(ours: tuple[Segment, ...], theirs: tuple[Segment, ...]) -> tuple
     return tuple((each.index, found[each.index]) for each in theirs)
 
 
-def _kept(files: LabelFiles, project: Project, theirs: tuple[Segment, ...], layer: Labelmap) -> StoredLayer:
-    """Keep a layer under the project's segments; it is written plane by plane and never whole in memory."""
-    pairs = under_names(project.segments, theirs)
+def keep_renumbered(
+    layer: Labelmap,
+    pairs: Sequence[tuple[int, Segment]],
+    blobs: Blobs,
+    scratch: Path,
+    words: Mapping[str, str] | None = None,
+) -> StoredLayer:
+    """Keep a layer, each of its values as the segment that it becomes; `words` go into its header.
+
+    It is written plane by plane, into a file of the folder `scratch`, and never whole in memory.
+    """
     segments = tuple(sorted((segment for _, segment in pairs), key=lambda segment: segment.index))
     table = np.zeros(int(np.iinfo(layer.voxels.dtype).max) + 1, labelmap_dtype(segments))
     for value, segment in pairs:
         table[value] = segment.index
-    files.scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=files.scratch) as folder:
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=scratch) as folder:
         mapped = np.memmap(Path(folder) / "layer.raw", table.dtype, "w+", shape=layer.geometry.shape)
         for k, plane in enumerate(layer.voxels):
             mapped[k] = table[plane]
         voxels = cast("LabelVoxels", mapped.view(np.ndarray))
-        return keep_layer(files.records.blobs, Labelmap.unscanned(voxels, layer.geometry, segments))
+        return keep_layer(blobs, Labelmap.unscanned(voxels, layer.geometry, segments), words=words)

@@ -36,7 +36,7 @@ class Outlooks:
         return found
 
     def _newest_by_case(self) -> Mapping[str, StoredPrediction]:
-        changes = self.predictions.changes
+        changes = self.predictions.changed.count
         with self._turn:
             known = self._newest
         if known is None or known[0] != changes:

@@ -1,13 +1,14 @@
 """Predict: a volume and a situation go to a model; what it answers is applied to the labelmap."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from annotate_server.domain.errors import NotMadeFor
-from annotate_server.domain.geometry import Box
+from annotate_server.domain.geometry import Box, Shape
 from annotate_server.domain.labelmap import Labelmap, labelmap_dtype
 from annotate_server.domain.model import App, Locator, ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import BackendCatalogue, Control, LoadedModel, ModelRegistry
@@ -102,9 +103,7 @@ class Predictor:
         else:
             predictions, notes = (model.predict(volumes, Situation(), control),), ()
         segments = version.app.card.segments or predictions[0].segments
-        voxels: Voxels = np.zeros(reference.geometry.shape, labelmap_dtype(segments))
-        for prediction in predictions:
-            voxels = pasted(voxels, prediction)
+        voxels = drawn(predictions, reference.geometry.shape, labelmap_dtype(segments))
         labelmap = Labelmap(voxels, reference.geometry, segments)
         every_note = (*notes, *(note for p in predictions for note in p.notes))
         return DraftResult(labelmap, version, every_note, unsure_by_slice(predictions, len(voxels)))
@@ -151,12 +150,16 @@ class Predictor:
         return boxes
 
 
-def pasted(voxels: Voxels, prediction: Prediction) -> Voxels:
-    """Return the voxels (k, j, i) with a draft's labels in its box; background does not erase what is there."""
-    result = voxels.copy()
-    inside = result[prediction.box.slices]
-    np.copyto(inside, prediction.labels.astype(voxels.dtype), where=prediction.labels != 0)
-    return result
+def drawn(predictions: Sequence[Prediction], shape: Shape, dtype: np.dtype[np.generic]) -> Voxels:
+    """Return voxels (k, j, i) with the labels of drafts in their boxes; background does not erase what is there."""
+    first, *others = predictions
+    if not others and first.box == Box.whole(shape):
+        return cast("Voxels", np.ascontiguousarray(first.labels, dtype))
+    voxels = cast("Voxels", np.zeros(shape, dtype))
+    for prediction in predictions:
+        inside = voxels[prediction.box.slices]
+        np.copyto(inside, prediction.labels.astype(dtype), where=prediction.labels != 0)
+    return voxels
 
 
 def moved(prediction: Prediction, crop: Box) -> Prediction:

@@ -5,6 +5,7 @@ contradicts far more than the others is left out of this round and named for a r
 a better champion.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from annotate_server.workflows.round_scoring import LabelScore
 from annotate_server.workflows.training_refusal import training_refusal
 
 MOST_DOUBTED = 0.4
-"""Where a larger share of the new labels looks wrong, it is the champion that does not know such cases."""
+"""Where a larger share of a site's new labels looks wrong, it is the champion that does not know such cases."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,16 @@ def unseen_by_champion(networks: RoundNetworks) -> tuple[TrainingEntry, ...]:
 
 
 def _doubted(scores: Mapping[str, LabelScore], unseen: tuple[TrainingEntry, ...]) -> tuple[Doubt, ...]:
-    """Return which of the new labels look wrong beside all others; none where that would be very many."""
-    new = {entry.label_id for entry in unseen}
+    """Return which of the new labels look wrong beside all others.
+
+    None of a site where very many do: what came from other sites says nothing about a scanner that is new.
+    """
+    site_of = {entry.label_id: entry.site for entry in unseen}
     doubts = doubts_about({label: score.works for label, score in scores.items()})
-    found = tuple(doubt for doubt in doubts if doubt.label_id in new)
-    return found if len(found) <= MOST_DOUBTED * len(new) else ()
+    found = [doubt for doubt in doubts if doubt.label_id in site_of]
+    new, doubted = Counter(site_of.values()), Counter(site_of[doubt.label_id] for doubt in found)
+    known = {site for site, count in doubted.items() if count <= MOST_DOUBTED * new[site]}
+    return tuple(doubt for doubt in found if site_of[doubt.label_id] in known)
 
 
 def _without(learned: TrainingSet, doubts: tuple[Doubt, ...]) -> TrainingSet:

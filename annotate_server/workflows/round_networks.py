@@ -144,7 +144,14 @@ def prepared(order: TrainOrder, training_set: TrainingSet, tools: RoundTools, co
     if champion is None:
         task = LearnedFrom(learned, tools.examples)
         networks.start = replace(start, app=networks.backend.planned(start.app, task, control))
+        networks.recipe = _as_planned(recipe, networks.start.app)
     return networks
+
+
+def _as_planned(recipe: Recipe, app: App) -> Recipe:
+    """Return a recipe with the patch and the mirroring that were planned, where it says nothing of its own."""
+    plan = app.recipe or recipe
+    return replace(recipe, patch=recipe.patch or plan.patch, mirror_axes=recipe.mirror_axes or plan.mirror_axes)
 
 
 def app_of(app: App, checkpoint: Checkpoint, model: str) -> App:

@@ -121,21 +121,19 @@ class Simulator:
             self._promote(trained, evidence)
         named = [doubt.label_id for doubt in (*evidence.doubted, *evidence.decision.doubts)]
         self._named += named
-        sites = {site, OLD_SITE} if plan.site_shift else {site}
-        serving = self._registry.serving
-        figures = {each: self._tested(f"test-{number}", serving, each) for each in sites}
+        figures = self._tested_as_shown(f"test-{number}", self._registry.serving, number)
         return SimulatedRound(
             number=number,
             site=site,
             labels=len(self._entries),
             test=figures[site],
-            old_site=figures[OLD_SITE] if plan.site_shift else None,
+            sites=figures if plan.site_shift else {},
             drafts=figures_of(answers.works),
             physician=_work(answers),
             verdict=str(trained.verdict),
             reason=trained.reason,
             promoted=promoted,
-            version=serving.id,
+            version=self._registry.serving.id,
             share=evidence.share,
             seconds=seconds,
             steps=evidence.training.steps,
@@ -194,7 +192,7 @@ class Simulator:
         name = f"{SCRATCH}-{before.number}"
         made = self._trainings.from_nothing(name, self._entries, control)
         seconds = time.perf_counter() - began
-        return self._baseline(name, self._trainings.version(made), before.site, made.voxels, seconds)
+        return self._baseline(name, self._trainings.version(made), before.number, made.voxels, seconds)
 
     def _onward(self, before: _Before, control: Control) -> Baseline:
         """Fine-tune the naive version on the new labels only; whatever comes of it serves."""
@@ -204,11 +202,15 @@ class Simulator:
         made = self._trainings.onward(name, self._naive, before.entries, control)
         seconds = time.perf_counter() - began
         self._naive = self._trainings.version(made)
-        return self._baseline(name, self._naive, before.site, made.voxels, seconds)
+        return self._baseline(name, self._naive, before.number, made.voxels, seconds)
 
-    def _baseline(self, name: str, version: ModelVersion, site: str, voxels: int, seconds: float) -> Baseline:
-        old_site = self._tested(name, version, OLD_SITE) if self._plan.site_shift else None
-        return Baseline(self._tested(name, version, site), voxels, seconds, old_site)
+    def _baseline(self, name: str, version: ModelVersion, number: int, voxels: int, seconds: float) -> Baseline:
+        figures = self._tested_as_shown(name, version, number)
+        return Baseline(figures[self._plan.site(number)], voxels, seconds, figures if self._plan.site_shift else {})
+
+    def _tested_as_shown(self, name: str, version: ModelVersion, number: int) -> Mapping[str, Figures]:
+        """Return a version's figures on the test part after a round, by scanner."""
+        return {site: self._tested(name, version, site) for site in self._plan.tested_sites(number)}
 
     def _tested(self, name: str, version: ModelVersion, site: str) -> Figures:
         """Return a version's figures on the test part, as a scanner shows it."""
@@ -233,6 +235,7 @@ class Simulator:
             **{name: getattr(plan, name) for name in ("rounds", "per_round", "start", "gate", "test", "seed")},
             "corrupt": plan.corrupt,
             "site_shift": plan.site_shift,
+            "scanner": str(plan.scanner) if plan.site_shift else None,
             "steps": recipe.steps,
             "full_steps": recipe.full_steps,
             "batch": recipe.batch,

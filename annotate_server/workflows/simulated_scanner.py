@@ -1,6 +1,8 @@
 """A simulated scanner: the same head as another machine would show it. For simulations only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 
@@ -23,6 +25,20 @@ class Scanner:
     coarser: Vector = (1.4, 1.2, 1.2)
     noise: float = 0.06
     inverted: bool = False
+
+
+class ScannerKind(StrEnum):
+    """How hard another scanner is for a network that has not seen any like it."""
+
+    MILD = "mild"
+    HARD = "hard"
+
+
+SCANNERS: Mapping[ScannerKind, Scanner] = {
+    ScannerKind.MILD: Scanner(),
+    ScannerKind.HARD: Scanner(gamma=1.0, coarser=(1.6, 1.3, 1.3), noise=0.08, inverted=True),
+}
+"""Mild: darker middle tones, which a network that was trained on varied contrast nearly knows. Hard: dark is bright."""
 
 
 def scanned_again(volume: Volume, truth: Labelmap, scanner: Scanner, seed: int) -> tuple[Volume, Labelmap]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from annotate_server.workflows.simulated_cases import NEW_SITE, OLD_SITE, SimulatedCases, SimulationParts, label_id
 from annotate_server.workflows.simulated_labels import Mistake, drawn_mistakes
+from annotate_server.workflows.simulated_scanner import ScannerKind
 
 SCRATCH, NAIVE = "scratch", "naive"
 
@@ -14,8 +15,9 @@ class SimulationPlan:
     """What is simulated. `start` cases train the first champion from nothing; 0 takes the model's own weights.
 
     `corrupt` is the share of labels of the start, the rounds and the gate that are wrong. With `site_shift` the second
-    half of the rounds, and of the gate, comes from another scanner. `baselines` are those that are asked for; scratch
-    is trained in every `scratch_every`th round and in the last, and counted in every one (its steps are the same).
+    half of the rounds, and of the gate, comes from another scanner, of the kind `scanner`. `baselines` are those that
+    are asked for; scratch is trained in every `scratch_every`th round and in the last, and counted in every one (its
+    steps are the same).
     """
 
     rounds: int
@@ -26,6 +28,7 @@ class SimulationPlan:
     seed: int = 0
     corrupt: float = 0.0
     site_shift: bool = False
+    scanner: ScannerKind = ScannerKind.MILD
     baselines: frozenset[str] = frozenset({SCRATCH, NAIVE})
     scratch_every: int = 1
 
@@ -37,6 +40,13 @@ class SimulationPlan:
     def site(self, number: int) -> str:
         """Return the site of the cases of a round, counted from 1."""
         return NEW_SITE if self.site_shift and number > self.rounds // 2 else OLD_SITE
+
+    def tested_sites(self, number: int) -> tuple[str, ...]:
+        """Return as which scanners show it the test part is asked after a round: the second from just before it comes.
+
+        The site of the round is among them.
+        """
+        return (OLD_SITE, NEW_SITE) if self.site_shift and number >= self.rounds // 2 else (OLD_SITE,)
 
     def has_scratch(self, number: int) -> bool:
         """Say whether a round is followed by retraining from scratch."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from annotate_server.domain.learning import SegmentWork
 from annotate_server.imaging.json_numbers import finite
+from annotate_server.workflows.simulation_plan import NAIVE, SCRATCH
 
 WORSE_DICE = 0.01
 """A promotion after which the test part is worse by more than this is listed."""
@@ -54,7 +55,7 @@ class PhysicianWork:
 class SimulatedRound:
     """One round. `test` is the serving version after it, `drafts` what the version before it drafted of its new cases.
 
-    `old_site` is the test part as the first scanner shows it, where there are two. `scratch` and `naive` are the
+    `sites` are the figures of the test part by scanner, where there are two. `scratch` and `naive` are the
     baselines after the same labels, None where they were not asked for. `seconds` are those of training and gate.
     """
 
@@ -74,9 +75,14 @@ class SimulatedRound:
     training_voxels: int
     drafted_voxels: int
     named: tuple[str, ...] = ()
-    old_site: Figures | None = None
+    sites: Mapping[str, Figures] = field(default_factory=dict)
     scratch: "Baseline | None" = None
     naive: "Baseline | None" = None
+
+    def shown(self, way: str) -> Mapping[str, Figures]:
+        """Return the figures by scanner of the loop or of a baseline, by its name; nothing where it was left out."""
+        row = {"loop": self, SCRATCH: self.scratch, NAIVE: self.naive}[way]
+        return {} if row is None else row.sites
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Baseline:
     test: Figures
     voxels: int
     seconds: float
-    old_site: Figures | None = None
+    sites: Mapping[str, Figures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,27 @@ class Simulation:
         return spent / (sum(scratch) / len(scratch) * len(self.rounds)) if scratch else None
 
     @property
+    def forgotten(self) -> Mapping[str, Mapping[str, float | None]]:
+        """Return the Dice that was lost on the test part, by way of learning and scanner; positive is lost.
+
+        Of the first scanner since the round before the second one came, of the second since the round that was best for
+        it. None where the way was not followed in such a round; empty where there is one scanner only.
+        """
+        switch = next((at for at, each in enumerate(self.rounds) if each.site != self.rounds[0].site), 0)
+        if switch == 0:
+            return {}
+        first, second = self.rounds[switch - 1].site, self.rounds[switch].site
+        found: dict[str, Mapping[str, float | None]] = {}
+        for name in ("loop", SCRATCH, NAIVE):
+            shown = [each.shown(name) for each in self.rounds]
+            known = [sites[second].dice for sites in shown[switch:] if second in sites]
+            found[name] = {
+                first: _loss(shown[switch - 1].get(first), shown[-1].get(first)),
+                second: max(known) - shown[-1][second].dice if second in shown[-1] else None,
+            }
+        return found
+
+    @property
     def worse_promotions(self) -> tuple[int, ...]:
         """Return the rounds whose promotion made the test part worse by more than `WORSE_DICE`."""
         before = (self.start, *(each.test for each in self.rounds))
@@ -169,7 +196,7 @@ def simulation_as_json(simulation: Simulation) -> Mapping[str, object]:
         "promotions": sum(each.promoted for each in simulation.rounds),
         "refusals": sum(not each.promoted for each in simulation.rounds),
         "worse_promotions": list(simulation.worse_promotions),
-        "forgetting": _forgetting(simulation),
+        "forgetting": simulation.forgotten or None,
         "mistakes": simulation.mistakes.as_json,
     }
     return {key: finite(value) for key, value in table.items()}
@@ -185,7 +212,7 @@ def _round(each: SimulatedRound) -> Mapping[str, object]:
         "drafts": _figures(each.drafts),
         "physician": asdict(each.physician),
         "named_labels": list(each.named),
-        "old_site": _figures(each.old_site),
+        "sites": {site: _figures(figures) for site, figures in each.sites.items()},
         "scratch": _baseline(each.scratch),
         "naive": _baseline(each.naive),
     }
@@ -194,34 +221,17 @@ def _round(each: SimulatedRound) -> Mapping[str, object]:
 def _baseline(baseline: Baseline | None) -> Mapping[str, object] | None:
     if baseline is None:
         return None
-    rest = {"voxels": baseline.voxels, "seconds": baseline.seconds, "old_site": _figures(baseline.old_site)}
-    return {**_figures(baseline.test), **rest} if baseline.test else rest
+    sites = {site: _figures(figures) for site, figures in baseline.sites.items()}
+    return {**_figures(baseline.test), "voxels": baseline.voxels, "seconds": baseline.seconds, "sites": sites}
 
 
-def _figures(figures: Figures | None) -> dict[str, object]:
-    if figures is None:
-        return {}
+def _figures(figures: Figures) -> dict[str, object]:
     table: dict[str, object] = {
         name: getattr(figures, name) for name in ("dice", "surface_dice", "apl_mm", "relative_apl")
     }
     if figures.cases:
         table["cases"] = {name: _figures(case) for name, case in figures.cases.items()}
     return table
-
-
-def _forgetting(simulation: Simulation) -> Mapping[str, object] | None:
-    """Return how much Dice the old scanner's test part lost since the new one came; positive is lost."""
-    of_new = [each for each in simulation.rounds if each.old_site is not None]
-    switch = next((at for at, each in enumerate(simulation.rounds) if each.site != simulation.rounds[0].site), None)
-    if not of_new or switch is None:
-        return None
-    former = simulation.rounds[switch - 1]
-    last = simulation.rounds[-1]
-    losses = {"learned": _loss(former.old_site, last.old_site)}
-    for name in ("scratch", "naive"):
-        before, after = (getattr(each, name) for each in (former, last))
-        losses[name] = _loss(before.old_site, after.old_site) if before and after else None
-    return losses
 
 
 def _loss(before: Figures | None, after: Figures | None) -> float | None:

@@ -35,8 +35,11 @@ class Worklist:
     strategies: Mapping[str, Strategy] = field(default_factory=lambda: BUILT_IN)
     seed: int = 0
 
-    def items(self, project_id: str) -> tuple[WorkItem, ...]:
-        """Return where every case of a project stands, in the order in which they are suggested."""
+    def items(self, project_id: str, strategy: str | None = None) -> tuple[WorkItem, ...]:
+        """Return where every case of a project stands, in the order in which they are suggested.
+
+        `strategy` orders them by another rule than the project's own.
+        """
         items = self.projects.items(project_id, self.clock())
         if self.outlooks is None:
             return ranked(items)
@@ -44,7 +47,7 @@ class Worklist:
         known = self.outlooks.of(project, items)
         waiting = [known[item.case_id] for item in items if item.status is CaseStatus.OPEN]
         chance = Chance(project_id, self.seed, sum(item.label_id is not None for item in items))
-        ordered = self._strategy(project).order(waiting, chance)
+        ordered = self._strategy(project, strategy or project.strategy).order(waiting, chance)
         told = tuple(replace(item, difficulty=known[item.case_id].difficulty) for item in items)
         return ranked(told, {case.id: place for place, case in enumerate(ordered)})
 
@@ -84,9 +87,9 @@ class Worklist:
         self.projects.mark(item, CaseStatus.OPEN, "", person)
         return self.projects.item(project_id, case_id, self.clock())
 
-    def _strategy(self, project: Project) -> Strategy:
-        """Return the rule of a project; the default where its plug-in is not installed (any more)."""
-        found = self.strategies.get(project.strategy)
+    def _strategy(self, project: Project, name: str) -> Strategy:
+        """Return a rule by its name; the default where its plug-in is not installed (any more)."""
+        found = self.strategies.get(name)
         if found is None:
             log.warning("project %s has an unknown strategy", project.id, extra={"action": "strategy"})
             found = BUILT_IN[DEFAULT_STRATEGY]

@@ -15,10 +15,11 @@ from annotate_server.domain.person import Person, Role
 from annotate_server.domain.recipe import Recipe
 from annotate_server.domain.store_ports import JobQueue
 from annotate_server.domain.training import TrainingSet, TrainOrder
-from annotate_server.workflows.curate import LEAST_LABELS, Curating, keep_training_set
+from annotate_server.workflows.curate import Curating, keep_training_set
 from annotate_server.workflows.models import OwnModels
 from annotate_server.workflows.promote import GATE, Promoting
 from annotate_server.workflows.recipe_json import recipe_of, recipe_text
+from annotate_server.workflows.training_refusal import FEWEST_FOR_NEW, training_refusal
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +51,18 @@ class TrainingOrders:
     ) -> Job:
         """Queue a training and return its job; where one of the model waits or runs already, that is returned.
 
-        An app is forked for its project first. Raises StateError, with the reason, where there is nothing to learn or
-        nothing new; NotAllowed, UnknownModel, and what `OwnModels.of` raises.
+        An app is forked for its project. Raises StateError, with the reason, where nothing can be learned or nothing is
+        new, before anything is made or queued; NotAllowed, UnknownModel, and what `OwnModels.wanted` raises.
         """
         person.must_be(Role.REVIEWER)
         with self._turn:
-            model = self.own.of(name, project_id, person)
+            model = self.own.wanted(name, project_id)
             waiting = self.unended(model.name)
             if waiting is not None:
                 return waiting
             curated = self.curating.curate(model)
+            self._check(curated.training_set, model)
+            self.own.forked(model, person)
             champion = self.own.models.champion(model.name)
             recipe = self._recipe(model)
             is_full = is_full or self._is_turn_of_full(model, recipe)
@@ -103,7 +106,7 @@ class TrainingOrders:
         """Return how many approved labels are missing until a model that has no version yet can be trained."""
         if self.own.models.champion(model.name) is not None:
             return 0
-        return max(0, LEAST_LABELS - self.curating.waiting(model))
+        return max(0, FEWEST_FOR_NEW - self.curating.waiting(model))
 
     def consider(self, project_id: str) -> None:
         """Take provisional champions back where their shadows did better, and order the trainings that are due."""
@@ -132,12 +135,21 @@ class TrainingOrders:
         except AnnotateError as error:
             log.warning("%s could not be trained by itself: %s", model.name, error, extra={"action": "train"})
 
+    def _check(self, training_set: TrainingSet, model: LearnedModel) -> None:
+        """Refuse what the round would refuse, while a person is still there who asked for it."""
+        answered = self.curating.answered_by(model)
+        known = frozenset(segment.name for segment in answered)
+        refusal = training_refusal(training_set, is_new_model=not answered, known_segments=known)
+        if refusal is not None:
+            raise StateError(refusal)
+
     def _of(self, project_id: str) -> tuple[LearnedModel, ...]:
         return tuple(model for model in self.own.models.all() if model.project_id == project_id)
 
     def _recipe(self, model: LearnedModel) -> Recipe:
-        """Return how a model is trained, as its original says: a version keeps nothing of it for the next."""
-        return self.own.registry.original(model.name).app.recipe or Recipe()
+        """Return how a model is trained: as its original says, or as it was planned where it began from nothing."""
+        registry = self.own.registry
+        return registry.original(model.name).app.recipe or registry.app(model.name).recipe or Recipe()
 
     def _is_turn_of_full(self, model: LearnedModel, recipe: Recipe) -> bool:
         """Say whether it is the turn of a training from the original checkpoint, which many short ones drift from."""

@@ -63,11 +63,14 @@ def test_progress_result_and_problem_are_kept(queue: JobQueue) -> None:
     assert queue.fail("2", PROBLEM).problem == PROBLEM
     assert [job.id for job in queue.all()] == ["2", "1"]
     assert [job.id for job in queue.all(JobState.FAILED)] == ["2"]
+    queue.add(Job("3", JobKind.TRAIN))
+    assert [job.id for job in queue.all(kind=JobKind.TRAIN)] == ["3"]
+    assert [job.id for job in queue.all(kind=JobKind.DRAFT, limit=1)] == ["2"]
     for change in (lambda: queue.cancel("1"), lambda: queue.put_back("1"), lambda: queue.advance("1", 1, "")):
         with pytest.raises(StateError):
             change()
     with pytest.raises(NotFound):
-        queue.get("3")
+        queue.get("4")
 
 
 def test_a_cancelled_job_is_not_claimed_and_not_finished(queue: JobQueue) -> None:

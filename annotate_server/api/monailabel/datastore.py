@@ -4,14 +4,16 @@ from typing import Annotated, Literal
 
 from fastapi import HTTPException, Query, Request
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from annotate_server.api.files import file_response, volume_response
+from annotate_server.api.files import file_response
 from annotate_server.api.monailabel.answers import Inferred, inferred_response
 from annotate_server.api.monailabel.desk import AtDesk, Desk, both_ways, named, new_router
 from annotate_server.api.monailabel.listing import Listing
 from annotate_server.api.monailabel.parts import Form, received_form
+from annotate_server.api.monailabel.ranges import asked_span, has_checksum
 from annotate_server.api.monailabel.translate import (
+    EXTENSION,
     FINAL,
     ORIGINAL,
     Json,
@@ -24,22 +26,26 @@ from annotate_server.api.monailabel.words import (
     draft_words,
     image_words,
     label_words,
+    modality_of,
     names_of_values,
+    pair_words,
     tagged,
     verdict_of,
 )
-from annotate_server.api.uploads import named_label, received_as_part
+from annotate_server.api.uploads import named_label, received_as_parts
 from annotate_server.api.who import Admin, Anybody, Reviewer
 from annotate_server.domain.annotation import Label
 from annotate_server.domain.errors import AnnotateError, InvalidRequest, NotFound, StateError
 from annotate_server.domain.model import ModelCard
 from annotate_server.domain.person import Person
 from annotate_server.domain.stored import KnownCase, StoredPrediction
+from annotate_server.domain.volume import Modality, Volume
 from annotate_server.imaging.labelmap_orders import LabelmapFormat
-from annotate_server.imaging.plain_nrrd import PlainGrid
+from annotate_server.imaging.plain_nrrd import PlainGrid, nrrd_bytes, nrrd_parts
 from annotate_server.workflows.named_labels import Handed, import_named
 
 router = new_router()
+_OCTETS = "application/octet-stream"
 Name = Annotated[str, Query(max_length=200)]
 _NOT_DELETED = "Nothing is deleted here: cases and labels stay. Put a case aside in the worklist instead."
 
@@ -55,7 +61,7 @@ def show(
         listing: Listing = request.app.state.listing
         return Response(listing.json(), media_type="application/json")
     if output == "train":
-        raise HTTPException(501, "Paths of files are not given away: export the labels instead.")
+        return JSONResponse([pair_words(case_id) for case_id in desk.newest_labels()])
     return JSONResponse(desk.standing().words())
 
 
@@ -63,37 +69,87 @@ def show(
 
 
 async def add_image(request: Request, desk: AtDesk, person: Anybody, image: Name = "") -> Response:
-    """Take an image in; its id is the case's, whatever name the client wished for."""
+    """Take an image in; its id is the case's, and for who sent it the name that the client wished for means it too."""
     async with received_form(request, desk.services) as form:
-        return JSONResponse({"image": (await take_in(form, "file", request, desk)).id})
+        sender = named(person, params_of(form.fields.get("params", "")))
+        known = await take_in(form, "file", request, desk)
+        for name in {person.name, sender.name}:
+            desk.wished.remember(name, image, known.id)
+        return JSONResponse({"image": known.id})
 
 
 async def take_in(form: Form, field: str, request: Request, desk: Desk) -> KnownCase:
     """Take the one volume in that came in a field; raises InvalidRequest where there is none, or several."""
     files = form.files.get(field, [])
-    if len(files) != 1:
-        raise InvalidRequest(f"one file is sent, as the part `{field}`", remedy="Send a DICOM series as one .zip.")
-    known = await received_as_part(files[0], desk.services, request.app.state.options.limits)
+    if not files:
+        raise InvalidRequest(f"a volume is sent as the part `{field}`")
+    known = await received_as_parts(files, desk.services, request.app.state.options.limits)
     if len(known) > 1:
         raise InvalidRequest("the file holds several volumes; all of them are cases now", remedy="Take the next case.")
     return known[0]
 
 
-@router.api_route("/datastore/image", methods=["GET", "HEAD"])
+@router.head("/datastore/image")
+def has_image(desk: AtDesk, person: Anybody, image: Name = "", check_sum: Name = "") -> Response:
+    """Say whether an image is there, and where a checksum is named, whether its download has it."""
+    known = desk.case(image, person)
+    if check_sum and not has_checksum(nrrd_parts(grid_of(desk.services.dicom.volumes.volume(known))), check_sum):
+        raise NotFound("the image has another checksum", source=known.id)
+    return Response(headers={"Accept-Ranges": "bytes"})
+
+
+@router.get("/datastore/image")
 def get_image(desk: AtDesk, person: Anybody, request: Request, image: Name = "") -> Response:
-    """Return a volume as NRRD, on the grid that its labels have: whatever format its files are of."""
-    known = desk.case(image)
-    if request.method == "HEAD":
-        return Response()
-    volumes = desk.services.dicom.volumes
-    return volume_response(volumes.volume(known), known.id)
+    """Return a volume as NRRD, on the grid that its labels have, or a part of the file."""
+    return image_response(desk, desk.case(image, person), request)
+
+
+def image_response(desk: Desk, known: KnownCase, request: Request) -> Response:
+    """Return the volume of a case as a file; a part that is asked for of another version of it is not cut out."""
+    volume = desk.services.dicom.volumes.volume(known)
+    grid = grid_of(volume)
+    tag, length = f'"{volume.digest}"', nrrd_bytes(grid)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{known.id}{EXTENSION}"',
+        "Accept-Ranges": "bytes",
+        "ETag": tag,
+    }
+    is_same = request.headers.get("if-range", tag) == tag
+    span = asked_span(request.headers.get("range"), length) if is_same else None
+    parts = nrrd_parts(grid)
+    if span is None:
+        headers["Content-Length"] = str(length)
+        return StreamingResponse(parts, media_type=_OCTETS, headers=headers)
+    headers |= {"Content-Length": str(span.stop - span.start), "Content-Range": span.header()}
+    return StreamingResponse(span.cut(parts), 206, media_type=_OCTETS, headers=headers)
+
+
+def grid_of(volume: Volume) -> PlainGrid:
+    """Return a volume as it is written for clients: on the very grid that labels lie on."""
+    return PlainGrid(volume.geometry, volume.voxels.dtype, volume.voxels)
+
+
+@router.put("/datastore/image/info")
+async def update_image_info(request: Request, desk: AtDesk, person: Anybody, image: Name = "") -> Response:
+    """Keep the modality of an image whose file names none; there is no place for other words about an image."""
+    async with received_form(request, desk.services) as form:
+        said = params_of(form.fields.get("info") or form.fields.get("params") or "")
+    await run_in_threadpool(_declare, desk, image, modality_of(said), person)
+    return JSONResponse(None)
+
+
+def _declare(desk: Desk, image: str, modality: Modality, person: Person) -> None:
+    known = desk.case(image, person)
+    if known.case.reference.modality is not None:
+        raise StateError("the file names its modality itself", source=known.id)
+    desk.services.cases.declare(known.id, modality, person)
 
 
 @router.get("/datastore/image/info")
 def get_image_info(desk: AtDesk, person: Anybody, image: Name = "") -> Response:
     """Return what is said of an image; `{}` for one that is not there, as clients expect."""
     try:
-        return JSONResponse(image_words(desk.case(image)))
+        return JSONResponse(image_words(desk.case(image, person)))
     except NotFound:
         return JSONResponse({})
 
@@ -116,7 +172,7 @@ def _label_of(desk: Desk, known: KnownCase, tag: str) -> Label | StoredPredictio
 @router.get("/datastore/label")
 def get_label(desk: AtDesk, person: Anybody, label: Name = "", tag: Name = FINAL) -> Response:
     """Return a label with its names as `.seg.nrrd`; a model's draft as numbers from 1, in the order of its names."""
-    known = desk.case(label)
+    known = desk.case(label, person)
     found = _label_of(desk, known, tag)
     if isinstance(found, Label):
         kind = LabelmapFormat.NRRD
@@ -130,14 +186,14 @@ def get_label(desk: AtDesk, person: Anybody, label: Name = "", tag: Name = FINAL
 @router.head("/datastore/label")
 def has_label(desk: AtDesk, person: Anybody, image: Name = "", tag: Name = FINAL) -> Response:
     """Say whether a label is there."""
-    _label_of(desk, desk.case(image), tag)
+    _label_of(desk, desk.case(image, person), tag)
     return Response()
 
 
 @router.get("/datastore/label/info")
 def get_label_info(desk: AtDesk, person: Anybody, label: Name = "", tag: Name = FINAL) -> Response:
     """Return what is said of a label."""
-    found = _label_of(desk, desk.case(label), tag)
+    found = _label_of(desk, desk.case(label, person), tag)
     return JSONResponse(label_words(found) if isinstance(found, Label) else draft_words(found))
 
 
@@ -152,7 +208,7 @@ async def add_label(request: Request, desk: AtDesk, person: Anybody, image: Name
 
 def _add_label(desk: Desk, image: str, sent: tuple[Form, Json], author: Person) -> Response:
     form, params = sent
-    known = desk.case(image)
+    known = desk.case(image, author)
     files = form.files.get("label", [])
     if len(files) != 1:
         raise InvalidRequest("one label is sent, as the part `label`")
@@ -174,7 +230,7 @@ def _card(desk: Desk, model: str) -> ModelCard | None:
 def review(desk: AtDesk, person: Reviewer, form: Json, label: str, tag: str) -> Response:
     """Keep what Slicer's reviewer module says of a label: approved, or returned with a comment."""
     verdict, comment = verdict_of(form)
-    found = _label_of(desk, desk.case(label), tag)
+    found = _label_of(desk, desk.case(label, person), tag)
     if not isinstance(found, Label):
         raise StateError("a model's draft is not reviewed")
     if found.state is not verdict:
@@ -199,18 +255,6 @@ async def update_label_info(
 async def delete(person: Admin) -> Response:
     """Say that nothing is deleted."""
     raise HTTPException(409, _NOT_DELETED)
-
-
-@router.put("/datastore/image/info")
-async def update_image_info(person: Anybody) -> Response:
-    """Say that this is not kept."""
-    raise HTTPException(501, "Notes on images are not kept here.")
-
-
-@router.get("/datastore/dataset")
-async def get_dataset(person: Anybody) -> Response:
-    """Say where labels are exported."""
-    raise HTTPException(501, "Labels are downloaded one by one here: /datastore/label, or the native API.")
 
 
 for _path in both_ways("/datastore/"):

@@ -1,10 +1,10 @@
 """What the doors of this dialect ask for: who it is, which case and project are meant, over what there is already."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query, Request
 
 from annotate_server.api.monailabel.translate import (
     ANY_PROJECT,
@@ -12,9 +12,12 @@ from annotate_server.api.monailabel.translate import (
     Standing,
     is_series,
 )
+from annotate_server.api.monailabel.wished import WishedNames
 from annotate_server.api.services import Services
 from annotate_server.api.who import Served
+from annotate_server.domain.annotation import Label
 from annotate_server.domain.errors import AnnotateError, InvalidRequest, NotFound, StateError
+from annotate_server.domain.job import Job
 from annotate_server.domain.model import ModelCard
 from annotate_server.domain.person import Person
 from annotate_server.domain.project import Project
@@ -29,6 +32,7 @@ class Desk:
     """The workflows of the server, as this dialect uses them."""
 
     services: Services
+    wished: WishedNames = field(default_factory=WishedNames)
 
     @property
     def awaiting(self) -> Awaiting:
@@ -58,17 +62,41 @@ class Desk:
             if not registry.missing(app):
                 yield name, app.card
 
+    def cancelled(self, jobs: Iterable[Job]) -> list[Job]:
+        """Cancel jobs, but for those that end meanwhile, and return what became of them."""
+        found = []
+        for job in jobs:
+            try:
+                found.append(self.services.jobs.cancel(job.id))
+            except StateError:
+                continue
+            self.services.watchers.tell(found[-1])
+        return found
+
+    def newest_labels(self) -> Mapping[str, Label]:
+        """Return the newest label of every case that has one, by the case's id."""
+        return {label.case_id: label for label in self.services.labels.of_every_project()}
+
     def standing(self) -> Standing:
         """Return how many cases there are and how many have a label."""
         total = self.services.cases.page(CaseFilter(), 1).total
         return Standing(total, self.services.labels.labelled())
 
-    def case(self, name: str) -> KnownCase:
-        """Return the case of an image id, or of a SeriesInstanceUID as viewers of DICOM know it; raises NotFound."""
+    def case(self, name: str, person: Person) -> KnownCase:
+        """Return the case of an image id; raises NotFound.
+
+        It may be named by its SeriesInstanceUID, as viewers of DICOM do, or as the person called it who sent it in.
+        """
         if not name:
             raise InvalidRequest("no image is named", remedy="Send image=ID.")
+        wished = self.wished.find(person.name, name)
+        if wished is not None:
+            return self.services.cases.get(wished)
         if not is_series(name):
             return self.services.cases.get(name)
+        return self._of_series(name)
+
+    def _of_series(self, name: str) -> KnownCase:
         found = self.services.cases.page(CaseFilter(series_uid=name), 2)
         if found.total > 1:
             raise StateError("the series holds several volumes", remedy="Name the case by its id.")
@@ -105,11 +133,15 @@ def named(person: Person, params: Json) -> Person:
     return replace(person, name=name) if is_name else person
 
 
-async def _desk(services: Served) -> Desk:
-    return Desk(services)
+async def _desk(request: Request, services: Served) -> Desk:
+    return Desk(services, request.app.state.wished)
 
 
 AtDesk = Annotated[Desk, Depends(_desk)]
+
+
+Every = Annotated[bool, Query(alias="all")]
+"""Asks for a list of tasks where one is given otherwise."""
 
 
 def both_ways(path: str) -> tuple[str, ...]:

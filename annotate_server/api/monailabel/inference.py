@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -32,7 +32,7 @@ from annotate_server.api.monailabel.translate import (
     turned,
 )
 from annotate_server.api.monailabel.words import names_of_values
-from annotate_server.api.uploads import named_label, received_as_part
+from annotate_server.api.uploads import named_label, received_as_parts
 from annotate_server.api.v1.documented import ModelName
 from annotate_server.api.who import Anybody
 from annotate_server.domain.errors import InputError, InvalidPrompt, InvalidRequest
@@ -70,9 +70,9 @@ async def infer(
         asked = model.removesuffix(SCRIBBLES)
         desk.services.registry.app(asked)  # one that is not there is refused before a volume is taken in
         name = await _sent(form, request, desk) or address.session_id or address.image
-        strokes = await run_in_threadpool(_strokes, desk, name, form, params)
-    question = _Question(asked, name, params, named(person, params), strokes)
-    return await run_in_threadpool(_answer, desk, question, address.output)
+        question = _Question(asked, name, params, named(person, params))
+        strokes = await run_in_threadpool(_strokes, desk, question, form)
+    return await run_in_threadpool(_answer, desk, replace(question, strokes=strokes), address.output)
 
 
 for _path in both_ways("/infer/{model}/"):
@@ -84,7 +84,7 @@ async def _sent(form: Form, request: Request, desk: Desk) -> str:
     files = form.files.get("file", [])
     if not files:
         return ""
-    known = await received_as_part(files[0], desk.services, request.app.state.options.limits)
+    known = await received_as_parts(files, desk.services, request.app.state.options.limits)
     if len(known) > 1:
         raise InvalidRequest("several volumes were sent", remedy="Upload them first, and name one.")
     return known[0].id
@@ -106,25 +106,26 @@ class _Question:
         return is_series(self.image)
 
 
-def _strokes(desk: Desk, image: str, form: Form, params: Json) -> tuple[Stroke, ...]:
+def _strokes(desk: Desk, question: _Question, form: Form) -> tuple[Stroke, ...]:
     """Return the scribbles that were sent along as a file of labels; none where there is no such file."""
     files = form.files.get("label", [])
     if not files:
         return ()
-    geometry = desk.prompts.geometry(desk.case(image))
+    geometry = desk.prompts.geometry(desk.case(question.image, question.person))
     try:
         layers = desk.services.downloads.parser.read_labelmap(named_label(files[0]), geometry)
     except InputError as error:
         error.source = None  # it lies under a name of ours, which tells nobody anything
         raise
     return strokes_of(
-        (layer, named_segments(layer, lambda values: names_of_values(params, None, values))) for layer in layers
+        (layer, named_segments(layer, lambda values: names_of_values(question.params, None, values)))
+        for layer in layers
     )
 
 
 def _answer(desk: Desk, question: _Question, output: str) -> Response:
     began = time.perf_counter()
-    known = desk.case(question.image)
+    known = desk.case(question.image, question.person)
     card = desk.services.registry.app(question.model).card
     words = infer_words(question.params, _clickable(desk, card))
     if (words.has_prompts or question.strokes) and card.prompts:

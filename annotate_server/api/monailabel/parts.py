@@ -29,7 +29,7 @@ class Form:
 
 
 @asynccontextmanager
-async def received_form(request: Request, services: Services) -> AsyncIterator[Form]:
+async def received_form(request: Request, services: Services, most_files: int = _MOST_FILES) -> AsyncIterator[Form]:
     """Give the form in a body; its files are gone after the block, unless their folder was renamed."""
     limits: Limits = request.app.state.options.limits
     kind, options = parse_options_header(request.headers.get("content-type", ""))
@@ -43,7 +43,7 @@ async def received_form(request: Request, services: Services) -> AsyncIterator[F
     check_length(declared, limits.upload_bytes)
     check_space(services.uploads, int(declared or 0))
     async with part_folder(services.uploads) as folder:
-        parts = _Parts(folder)
+        parts = _Parts(folder, most_files)
         parser = MultipartParser(boundary, parts.callbacks())  # type: ignore[arg-type]  # a TypedDict of these names
         try:
             await poured(request, parser.write, limits)
@@ -70,6 +70,7 @@ class _Parts:
     """Takes the parts of a body in; called by the parser, in a thread."""
 
     folder: Path
+    most_files: int
     form: Form = field(default_factory=Form)
     is_complete: bool = False
     _header: list[bytearray] = field(default_factory=lambda: [bytearray(), bytearray()])
@@ -117,7 +118,7 @@ class _Parts:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")[:100]
         count = sum(map(len, self.form.files.values()))
-        if count >= _MOST_FILES or len(self.form.fields) >= _MOST_FIELDS:
+        if count >= self.most_files or len(self.form.fields) >= _MOST_FIELDS:
             raise InvalidRequest("the body has too many parts")
         if b"filename" not in options:
             self._text = bytearray()

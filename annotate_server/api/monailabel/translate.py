@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,12 @@ EXTENSION = ".nrrd"
 LABEL_EXTENSION = ".seg.nrrd"
 FINAL, ORIGINAL, VERSION = "final", "original", "version_"
 ANY_PROJECT = "any"
+FIRST, RANDOM, LAST = "first", "random", "last"
+"""Strategies by the names that clients know; the server's own go by theirs."""
 SCRIBBLES = "_scribbles"
 """What a model is called where it is offered again, for scribbles: clients ask each type of model in its own way."""
+SCORING = {"dice": "How well drafts agreed with the labels that people made of them"}
+"""By what labels are scored."""
 STRUCTURE = "structure"
 """What a segment is called that a client asks about without a name."""
 _MOST_POINTS, _MOST_NAME = 500, 256
@@ -70,10 +74,19 @@ class Standing:
         return {"total": self.total, "completed": self.completed, "label_tags": tags}
 
 
-def server_words(
-    version: str, models: Mapping[str, ModelCard], projects: Sequence[Project], standing: Standing
-) -> Json:
+@dataclass(frozen=True)
+class Offered:
+    """What the server has: models by name, projects, its own strategies by name, and how far trainings are."""
+
+    models: Mapping[str, ModelCard]
+    projects: Sequence[Project]
+    strategies: Sequence[str] = ()
+    train_stats: Mapping[str, Json] = field(default_factory=dict)
+
+
+def server_words(version: str, offered: Offered, standing: Standing) -> Json:
     """Return what `/info/` says. A key `config` at the top would send Slicer away."""
+    models = offered.models
     names = dict.fromkeys(name for card in models.values() for name in _labels_of(card))
     return {
         "name": "annotate-server",
@@ -93,9 +106,9 @@ def server_words(
             for name, card in models.items()
             if card.trainable
         },
-        "strategies": _strategies(projects),
-        "scoring": {},
-        "train_stats": {},
+        "strategies": _strategies(offered),
+        "scoring": {name: {"description": words, "config": {}} for name, words in SCORING.items()},
+        "train_stats": dict(offered.train_stats),
         "datastore": standing.words(),
     }
 
@@ -119,11 +132,16 @@ def _model_words(card: ModelCard, kind: str) -> Json:
     }
 
 
-def _strategies(projects: Sequence[Project]) -> Json:
-    choices = {"project": [ANY_PROJECT, *(project.id for project in projects)]}
-    told = {"first": "The next case, oldest first", "random": "Any case", "last": "The newest case"}
+def _strategies(offered: Offered) -> Json:
+    choices = {"project": [ANY_PROJECT, *(project.id for project in offered.projects)]}
+    told = {
+        FIRST: "The case that the project suggests first",
+        RANDOM: "Any case",
+        LAST: "The case that the project suggests last",
+    }
+    told |= {name: f"The case that comes first by the strategy {name}" for name in offered.strategies if name != RANDOM}
     return {
-        name: {"description": f"{words}, that has no label and that nobody works on", "config": choices}
+        name: {"description": f"{words}, of those without a label that nobody works on", "config": choices}
         for name, words in told.items()
     }
 

@@ -1,7 +1,7 @@
 """What MONAI Label's clients say and hear of what there is: labels, their tags, verdicts, tasks; pure functions."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from annotate_server.api.monailabel.translate import (
     EXTENSION,
@@ -19,60 +19,29 @@ from annotate_server.domain.errors import InvalidLabelmap, InvalidRequest
 from annotate_server.domain.job import Job, JobState
 from annotate_server.domain.model import ModelCard
 from annotate_server.domain.stored import KnownCase, StoredPrediction
+from annotate_server.domain.training import TrainingPoint
+from annotate_server.domain.volume import Modality
+from annotate_server.workflows.value_names import listed_segments, names_by_rank_or_number
+
+_ONE_ORDER = timedelta(minutes=1)
+"""Jobs that were made further apart are of two orders: clients know one task at a time."""
 
 # What is handed in
 
 
 def names_of_values(params: Json, model: ModelCard | None, values: Sequence[int]) -> Sequence[tuple[int, str]]:
-    """Return every value that a file of labels can hold and its name.
+    """Return every value that a file of labels can hold and its name; `values` are those that occur.
 
-    Slicer exports its segments as 1 to N in their order, whatever `idx` in `label_info` says: with a segment
-    `background`, which it leaves out, the two disagree. Other clients mean `idx`. Where the values that occur fit
-    only one of both, that one is taken; InvalidLabelmap where they fit neither, or both and these differ.
+    By `label_info`, else in the order of the model's segments. Raises InvalidLabelmap (`value_names`).
     """
-    listed = _label_info(params)
+    listed = listed_segments(params.get("label_info") or [])
     if not listed and model is not None:
-        listed = [(name, number) for name, number in numbered(model.segments).items()]
+        listed = tuple(numbered(model.segments).items())
     if not listed:
         raise InvalidLabelmap(
             "nothing says what the values of the label mean", remedy="Send label_info, or a .seg.nrrd with names."
         )
-    by_rank = [(rank, name) for rank, (name, _) in enumerate(listed, 1)]
-    by_index = [(index, name) for name, index in listed]
-    is_as_slicer_counts = sorted(index for _, index in listed) == [index for _, index in listed]
-    readings = (by_rank, by_index) if is_as_slicer_counts else (by_index,)
-    fitting = [pairs for pairs in readings if set(values) <= {value for value, _ in pairs}]
-    if not fitting:
-        missing = sorted(set(values) - {value for value, _ in by_index})[:10]
-        raise InvalidLabelmap(f"the label holds the values {missing}, which label_info does not name")
-    if len(fitting) == 2 and any(dict(by_rank)[v] != dict(by_index)[v] for v in values):
-        raise InvalidLabelmap(
-            "label_info numbers the segments otherwise than 1 to N, and the values fit both",
-            remedy="Remove the segment `background`, or send a .seg.nrrd.",
-        )
-    return fitting[0]
-
-
-def _label_info(params: Json) -> list[tuple[str, int]]:
-    entries = params.get("label_info") or []
-    if not isinstance(entries, list) or len(entries) > 65535:
-        raise InvalidRequest("label_info is no list")
-    found, names = [], set[str]()
-    for rank, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict) or not named_words(entry.get("name")):
-            raise InvalidRequest("label_info holds an entry without a name")
-        name, index = named_words(entry["name"]), entry.get("idx", entry.get("id", rank))
-        if index == 0 and name.lower() == "background":
-            continue
-        if not isinstance(index, int) or isinstance(index, bool) or not 1 <= index <= 65535:
-            raise InvalidRequest(f"label_info gives {name!r} no number from 1 to 65535")
-        if name in names:  # one name would then mean two sets of voxels
-            raise InvalidRequest(f"label_info names {name!r} twice")
-        names.add(name)
-        found.append((name, index))
-    if len({index for _, index in found}) < len(found):
-        raise InvalidRequest("label_info gives two segments one number")
-    return found
+    return names_by_rank_or_number(listed, values)
 
 
 def verdict_of(params: Json) -> tuple[LabelState, str]:
@@ -84,6 +53,15 @@ def verdict_of(params: Json) -> tuple[LabelState, str]:
     if verdict is None:
         raise InvalidRequest("only the status `approved` or `flagged` is kept of a label")
     return verdict, named_words(meta.get("comment"))
+
+
+def modality_of(said: Json) -> Modality:
+    """Return the modality that a client says an image has: the one word about an image that is kept."""
+    known = {str(modality): modality for modality in Modality}
+    named = known.get(str(said.get("modality", "")).upper())
+    if named is None or set(said) != {"modality"}:
+        raise InvalidRequest("only `modality` is kept of an image", remedy=f"Send one of {', '.join(known)}.")
+    return named
 
 
 # What is there
@@ -107,6 +85,11 @@ def sample_words(known: KnownCase) -> Json:
     return {"id": known.id, "path": "", **image_words(known)}
 
 
+def pair_words(case_id: str) -> Json:
+    """Return where a labelled image and its newest label are downloaded: addresses, where others give away paths."""
+    return {"image": f"/datastore/image?image={case_id}", "label": f"/datastore/label?label={case_id}&tag={FINAL}"}
+
+
 def label_words(label: Label) -> Json:
     """Return what is said of a label."""
     segments = [segment for layer in label.layers for segment in layer.segments]
@@ -122,6 +105,7 @@ def label_words(label: Label) -> Json:
         "params": {"label_names": numbers},
         "segmentationMeta": {
             "status": statuses.get(label.state, ""),
+            "level": "",
             "approvedBy": label.reviewer or "",
             "comment": label.comment,
             "editTime": seconds(label.made_at),
@@ -180,8 +164,26 @@ def check_tag(tag: str) -> None:
 # What runs
 
 
+def one_order(jobs: Sequence[Job]) -> Sequence[Job]:
+    """Return of jobs, newest first, those that were ordered together with the newest: of one model, close in time."""
+    found: list[Job] = []
+    for job in jobs:
+        if found and (_model_of(job) != _model_of(found[0]) or not _are_close(job, found[-1])):
+            break
+        found.append(job)
+    return found
+
+
+def _model_of(job: Job) -> str:
+    return job.order.get("model", "")
+
+
+def _are_close(one: Job, other: Job) -> bool:
+    return one.made_at is not None and other.made_at is not None and other.made_at - one.made_at <= _ONE_ORDER
+
+
 def task_words(jobs: Sequence[Job]) -> Json:
-    """Return jobs of one order as the one task that clients know."""
+    """Return jobs of one order, newest first, as the one task that clients know."""
     running = any(not job.has_ended for job in jobs)
     failed = any(job.state is JobState.FAILED for job in jobs)
     cancelled = any(job.state is JobState.CANCELLED for job in jobs)
@@ -191,19 +193,51 @@ def task_words(jobs: Sequence[Job]) -> Json:
     words: Json = {
         "id": jobs[0].id if jobs else "",
         "status": status,
-        "request": {"model": jobs[0].order.get("model", "") if jobs else "", "images": len(jobs)},
-        "start_ts": _moment(min(made)) if made else "",
-        "details": [f"{job.order.get('case', '')}: {job.state} {job.message}".strip() for job in jobs[:20]],
+        "request": {"model": _model_of(jobs[0]) if jobs else "", "images": len(jobs)},
+        "start_ts": moment(min(made)) if made else "",
+        "details": [f"{job.order.get('case', '')}: {job.state} {job.message}".strip(": ") for job in jobs[:20]],
     }
     if ended and not running:
-        words["end_ts"] = _moment(max(ended))
+        words["end_ts"] = moment(max(ended))
     return words
 
 
-def seconds(moment: datetime | None) -> int:
+def train_words(job: Job | None, points: Sequence[TrainingPoint], best: float) -> Json:
+    """Return how far a training is, in steps; `total_time` is there once it has ended, by which clients see that."""
+    if job is None:
+        return {"best_metric": best} if best else {}
+    words: Json = {"epoch": 0, "total_epochs": 1, "best_metric": best, "start_ts": seconds(job.begun_at or job.made_at)}
+    if points:
+        words |= {"epoch": points[-1].step, "total_epochs": max(1, points[-1].steps)}
+        words["current_time"] = _duration(points[-1].elapsed_s)
+    if job.has_ended:
+        span_s = (job.ended_at - job.begun_at).total_seconds() if job.ended_at and job.begun_at else 0.0
+        words["total_time"] = _duration(span_s)
+    return words
+
+
+def log_line(job: Job) -> str:
+    """Return a job as a line: when, what, who ordered it, how it stands; a problem by its title alone.
+
+    What a problem says in detail may name a file, which may name a patient.
+    """
+    about = " ".join(f"{key}={job.order[key]}" for key in ("model", "case", "label") if job.order.get(key))
+    ended = job.problem.title if job.problem else job.message
+    at = moment(job.ended_at or job.begun_at or job.made_at)
+    return " ".join(
+        word for word in (at, str(job.kind), str(job.state), about, f"by {job.person or '-'}", ended) if word
+    )
+
+
+def seconds(when: datetime | None) -> int:
     """Return a moment as clients write it."""
-    return int(moment.timestamp()) if moment else 0
+    return int(when.timestamp()) if when else 0
 
 
-def _moment(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
+def moment(when: datetime | None) -> str:
+    """Return a moment for people; nothing for none."""
+    return when.strftime("%Y-%m-%d %H:%M:%S") if when else ""
+
+
+def _duration(total_s: float) -> str:
+    return str(timedelta(seconds=round(total_s)))

@@ -1,18 +1,21 @@
 """Cases: what the server knows, what is uploaded, and the modality that a file does not name."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import WithJsonSchema
 
 from annotate_server.api.files import volume_response
+from annotate_server.api.rendered_cases import RenderedCases
 from annotate_server.api.services import Services
 from annotate_server.api.uploads import received
 from annotate_server.api.v1.documented import CaseId, Limit, Offset, gives_file, may
 from annotate_server.api.v1.forms import ModalityForm
 from annotate_server.api.v1.views import CasesView, CaseView, RefusedView
 from annotate_server.api.who import Anybody, Served
-from annotate_server.domain.store_ports import CaseFilter, CasePage
+from annotate_server.domain.store_ports import CaseFilter
+from annotate_server.domain.stored import KnownCase
 from annotate_server.domain.volume import Modality
 from annotate_server.workflows.dicom_serving import slices_or_none
 
@@ -43,27 +46,41 @@ def _chosen(
     return CaseFilter(study, series, None if modality is None else Modality(modality), digest)
 
 
-@router.get("/cases")
+@dataclass(frozen=True)
+class _Part:
+    """Which part of a list is asked for."""
+
+    limit: Limit = 100
+    offset: Offset = 0
+
+
+@router.get("/cases", response_model=CasesView)
 def list_cases(
+    request: Request,
     services: Served,
     person: Anybody,
     chosen: Annotated[CaseFilter, Depends(_chosen)],
-    limit: Limit = 100,
-    offset: Offset = 0,
-) -> CasesView:
+    part: Annotated[_Part, Depends()],
+) -> Response:
     """List the cases, oldest first."""
-    page = services.cases.page(chosen, limit, offset)
-    if not page.total and chosen.study_uid is not None and chosen.series_uid is None and chosen.digest is None:
-        page = _of_made_study(services, chosen.study_uid, chosen.modality, (limit, offset))
-    return CasesView(cases=[CaseView.of(known) for known in page.cases], total=page.total)
+    case_ids, total = services.cases.page_ids(chosen, part.limit, part.offset)
+    if not total and chosen.study_uid is not None and chosen.series_uid is None and chosen.digest is None:
+        every = _of_made_study(services, chosen.study_uid, chosen.modality)
+        case_ids, total = every[part.offset : part.offset + part.limit], len(every)
+    rendered: RenderedCases = request.app.state.rendered
+    content = b'{"cases":[%s],"total":%d}' % (b",".join(rendered.of(case_ids)), total)
+    return Response(content, media_type="application/json")
 
 
-def _of_made_study(services: Services, study: str, modality: str | None, part: tuple[int, int]) -> CasePage:
+def _of_made_study(services: Services, study: str, modality: str | None) -> tuple[str, ...]:
     """Return the cases of a study whose identifier is ours: that of a volume in another format."""
-    known = (services.cases.get(case_id) for case_id in services.dicom.shelf.case_ids(study))
-    chosen = tuple(each for each in known if modality in (None, each.modality))
-    limit, offset = part
-    return CasePage(chosen[offset : offset + limit], len(chosen))
+    known = services.cases.those(services.dicom.shelf.case_ids(study))
+    return tuple(each.id for each in known if modality in (None, each.modality))
+
+
+def rendered_case(known: KnownCase) -> bytes:
+    """Return a case as the list has it."""
+    return CaseView.of(known).model_dump_json().encode()
 
 
 @router.post(

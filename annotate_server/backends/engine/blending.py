@@ -8,9 +8,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from annotate_server.backends.engine.tiles import window_weights
 from annotate_server.domain.errors import PredictionFailed
-from annotate_server.domain.geometry import Box, Shape
+from annotate_server.domain.geometry import Box
+
+_PLANES = 8
+"""How many planes of class values are given out at a time: they are copies, one of every class."""
+
+
+@dataclass(frozen=True)
+class ClassPlanes:
+    """Planes `first` to `last` (k, half open) of the region: class values (classes, planes, j, i) on the device."""
+
+    first: int
+    last: int
+    values: Tensor
 
 
 @dataclass(frozen=True)
@@ -30,12 +41,18 @@ class Blend:
     the weights' sum, which does not change which class is largest, unless the confidence is wanted.
     """
 
-    def __init__(self, region: Box, window: Shape, classes: int, device: torch.device, *, confidence: bool) -> None:
-        """Begin with no tile; nothing is kept outside of the region."""
+    def __init__(
+        self, region: Box, weights: NDArray[np.float32], classes: int, device: torch.device, *, confidence: bool
+    ) -> None:
+        """Begin with no tile; `weights` (k, j, i) say how much each voxel of a window counts.
+
+        Nothing is kept outside of the region.
+        """
+        window = weights.shape
         self._region = region
         self._depth = window[0]
         self._next = region.start[0]
-        self._weights = torch.from_numpy(window_weights(window)).to(device)
+        self._weights = torch.from_numpy(weights).to(device)
         self._sums = torch.zeros((classes, window[0], *region.shape[1:]), device=device)
         self._total = torch.zeros((1, window[0], *region.shape[1:]), device=device) if confidence else None
 
@@ -62,12 +79,30 @@ class Blend:
         for begin, end in self._unbroken(self._next, until):
             rows = slice(begin % self._depth, (end - 1) % self._depth + 1)
             labels, best = most_likely(self._sums[:, rows])
-            if not bool(torch.isfinite(best).all()):
-                raise PredictionFailed("the network's class values are not finite numbers")
+            _check_finite(best)
             confidence = self._confidence(rows, best)
             self._sums[:, rows] = 0
             offset = self._region.start[0]
-            yield FinishedPlanes(begin - offset, end - offset, _unsigned(labels), confidence)
+            yield FinishedPlanes(begin - offset, end - offset, unsigned(labels), confidence)
+        self._next = max(self._next, until)
+
+    def finish_values(self, until: int) -> Iterator[ClassPlanes]:
+        """Yield the planes before `until` as class values, each the weighted mean of the tiles that lie there.
+
+        For a blend with confidence: the others do not add up the weights.
+        """
+        if self._total is None:
+            raise ValueError("this blend does not add up weights")
+        until, offset = min(until, self._region.stop[0]), self._region.start[0]
+        for piece, stop in self._unbroken(self._next, until):
+            for begin in range(piece, stop, _PLANES):
+                end = min(stop, begin + _PLANES)
+                rows = slice(begin % self._depth, (end - 1) % self._depth + 1)
+                values = self._sums[:, rows] / self._total[:, rows]
+                _check_finite(values)
+                self._sums[:, rows] = 0
+                self._total[:, rows] = 0
+                yield ClassPlanes(begin - offset, end - offset, values)
         self._next = max(self._next, until)
 
     def _confidence(self, rows: slice, best: Tensor) -> NDArray[np.float32] | None:
@@ -101,6 +136,12 @@ def most_likely(values: Tensor) -> tuple[Tensor, Tensor]:
     return labels, best
 
 
-def _unsigned(labels: Tensor) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _check_finite(values: Tensor) -> None:
+    if not bool(torch.isfinite(values).all()):
+        raise PredictionFailed("the network's class values are not finite numbers")
+
+
+def unsigned(labels: Tensor) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return labels of `most_likely` as a labelmap's voxels."""
     found: NDArray[np.uint8] = labels.cpu().numpy()
     return found if found.dtype == np.uint8 else found.view(np.uint16)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from annotate_server.backends.engine.blending import Blend, FinishedPlanes
+from annotate_server.backends.engine.blending import Blend, ClassPlanes, FinishedPlanes
 from annotate_server.backends.engine.pages import pages_kept
 from annotate_server.backends.engine.precision import Precision
-from annotate_server.backends.engine.runners import Runner, Trial, runner_for
-from annotate_server.backends.engine.tiles import TileGrid
+from annotate_server.backends.engine.runners import Runner, Trial, averaged, runner_for
+from annotate_server.backends.engine.tiles import Layout, TileGrid
 from annotate_server.domain.errors import PredictionFailed
 from annotate_server.domain.geometry import Box, Shape
 from annotate_server.domain.ports import Control
@@ -30,8 +30,11 @@ class SlidingWindow:
 
     `window` (k, j, i) is what it was trained on, `overlap` the part that neighbours share, `batch` how many windows it
     gets at a time (None: what suits the device). `outside` is the value beyond a volume that is smaller than the
-    window. `faster_layers` lets a timed trial choose other layers on a CPU; `only_body` leaves out the tiles that the
-    body does not need; `keep_pages` holds on to memory between the layers.
+    window. `uniform` lets every voxel of a window count the same (MONAI's mode "constant"), which leaves no tile out;
+    else those around its centre count more. `layout` says whose rules place and weigh the windows. Class values are
+    averaged over a window and its mirror images along every choice of `mirror_axes` (0 is k). `faster_layers` lets a
+    timed trial choose other layers on a CPU; `only_body` leaves out the tiles that the body does not need; `keep_pages`
+    holds on to memory between the layers.
     """
 
     window: Shape
@@ -39,6 +42,9 @@ class SlidingWindow:
     batch: int | None = None
     precision: Precision = Precision.FLOAT32
     outside: float = 0.0
+    uniform: bool = False
+    layout: Layout = Layout.MONAI
+    mirror_axes: tuple[int, ...] = ()
     faster_layers: bool = True
     only_body: bool = True
     keep_pages: bool = True
@@ -60,26 +66,36 @@ class Answer:
 
 
 class Engine:
-    """A network warmed up on one device; used from one thread."""
+    """A network, or several whose class values are averaged, warmed up on one device; used from one thread."""
 
-    def __init__(self, network: nn.Module, options: SlidingWindow, *, device: str = "cpu", channels: int = 1) -> None:
+    def __init__(
+        self,
+        network: nn.Module | Sequence[nn.Module],
+        options: SlidingWindow,
+        *,
+        device: str = "cpu",
+        channels: int = 1,
+    ) -> None:
         """Put the network (class values, the input's sides) on the device and try it out with one batch.
 
         Raises BackendUnavailable for OpenVINO where it is not installed.
         """
+        networks = [network] if isinstance(network, nn.Module) else list(network)
         self._options = options
         self._device = torch.device(device)
         self._batch = options.batch or _BATCH.get(self._device.type, 1)
         self._keeps_pages = options.keep_pages and self._device.type == "cpu"
         try:
-            self._runner = self._tried(network, channels)
+            self._runner = self._tried(networks, channels)
         except torch.OutOfMemoryError:
             self._give_way()
-            self._runner = self._tried(network, channels)
+            self._runner = self._tried(networks, channels)
 
-    def _tried(self, network: nn.Module, channels: int) -> Runner:
-        trial = Trial(self._batch, channels, self._options.window, self._options.faster_layers)
-        return runner_for(network, self._device, self._options.precision, trial)
+    def _tried(self, networks: Sequence[nn.Module], channels: int) -> Runner:
+        options = self._options
+        trial = Trial(self._batch, channels, options.window, options.faster_layers)
+        runners = [runner_for(network, self._device, options.precision, trial) for network in networks]
+        return averaged(runners, options.mirror_axes)
 
     def _give_way(self) -> None:
         """Make do with smaller batches from now on."""
@@ -104,6 +120,32 @@ class Engine:
         with pages_kept() if self._keeps_pages else nullcontext():
             return self._twice(work)
 
+    def class_planes(self, values: NDArray[np.float32], control: Control | None = None) -> Iterator[ClassPlanes]:
+        """Yield the network's blended class values for whoever decides by more than the largest of each voxel.
+
+        Takes what `labels` takes; the planes come in the order of k, and only a window's height of them exists.
+        """
+        channels = values if values.ndim == 4 else values[None]
+        work, is_first_try = _Work(channels, None, True, control or Control()), True
+        while True:
+            has_told = False
+            try:
+                for planes in self._planes(work):
+                    has_told = True
+                    yield planes
+                return
+            except torch.OutOfMemoryError as error:
+                self._give_way()
+                if has_told or not is_first_try:
+                    raise self._too_little() from error
+                is_first_try = False
+
+    def _planes(self, work: "_Work") -> Iterator[ClassPlanes]:
+        grid = self._grid(work)
+        with pages_kept() if self._keeps_pages else nullcontext():
+            for blend, until in self._blends(work, grid, grid.tiles, Box.whole(work.shape)):
+                yield from blend.finish_values(until)
+
     def _twice(self, work: "_Work") -> Answer:
         """Answer, after one failure for lack of memory with smaller batches."""
         try:
@@ -113,15 +155,17 @@ class Engine:
         try:
             return self._answer(work)
         except torch.OutOfMemoryError as error:
-            raise PredictionFailed(
-                f"the device has too little memory for windows of {self._options.window} voxels",
-                remedy="Close other programs on the card, or use --device cpu.",
-            ) from error
+            raise self._too_little() from error
+
+    def _too_little(self) -> PredictionFailed:
+        return PredictionFailed(
+            f"the device has too little memory for windows of {self._options.window} voxels",
+            remedy="Close other programs on the card, or use --device cpu.",
+        )
 
     def _answer(self, work: "_Work") -> Answer:
-        options, shape = self._options, work.shape
-        grid = TileGrid.over(shape, options.window, options.overlap)
-        tiles, box = work.tiles(grid, only_body=options.only_body)
+        options, shape, grid = self._options, work.shape, self._grid(work)
+        tiles, box = work.tiles(grid, only_body=options.only_body and not options.uniform)
         labels: NDArray[np.uint8] | NDArray[np.uint16] = np.zeros(shape, dtype=np.uint8)
         confidence = np.zeros(shape, dtype=np.float32) if work.confidence else None
         for planes in self._finished(work, grid, tiles, box):
@@ -133,8 +177,17 @@ class Engine:
                 confidence[place] = planes.confidence
         return Answer(labels, confidence, len(tiles))
 
+    def _grid(self, work: "_Work") -> TileGrid:
+        options = self._options
+        return TileGrid.over(work.shape, options.window, options.overlap, options.layout)
+
     def _finished(self, work: "_Work", grid: TileGrid, tiles: Sequence[Box], box: Box) -> Iterator[FinishedPlanes]:
         """Run the tiles a batch at a time, and yield the planes that none of the rest reaches."""
+        for blend, until in self._blends(work, grid, tiles, box):
+            yield from blend.finish(until)
+
+    def _blends(self, work: "_Work", grid: TileGrid, tiles: Sequence[Box], box: Box) -> Iterator[tuple[Blend, int]]:
+        """Run the tiles a batch at a time, and yield the blend with the plane up to which no other tile reaches."""
         region = Box(_sum(box.start, grid.inside.start), _sum(box.stop, grid.inside.start))
         blend: Blend | None = None
         with torch.inference_mode():
@@ -144,13 +197,17 @@ class Engine:
                 work.control.report(done / len(tiles), f"tile {done + 1} of {len(tiles)}")
                 values = self._runner(torch.stack([volume[(slice(None), *tile.slices)] for tile in windows]))
                 if blend is None:
-                    blend = Blend(region, grid.window, values.shape[1], self._device, confidence=work.confidence)
-                yield from blend.finish(windows[0].start[0])
+                    weights = self._weights(grid)
+                    blend = Blend(region, weights, values.shape[1], self._device, confidence=work.confidence)
+                yield blend, windows[0].start[0]
                 for tile, window in zip(windows, values, strict=True):
                     blend.add(tile, window)
             if blend is not None:
-                yield from blend.finish(region.stop[0])
+                yield blend, region.stop[0]
         work.control.report(1.0, "every tile done")
+
+    def _weights(self, grid: TileGrid) -> NDArray[np.float32]:
+        return np.ones(grid.window, dtype=np.float32) if self._options.uniform else grid.weights
 
     def _padded(self, values: NDArray[np.float32], grid: TileGrid) -> Tensor:
         """Return the volume on the device, as large as a window at least."""

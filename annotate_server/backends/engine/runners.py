@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,25 @@ def runner_for(network: nn.Module, device: torch.device, precision: Precision, t
         gain = _seconds(best, windows) / _seconds(reduced, windows)
         _log.info("reduced precision is %.2f times as fast here", gain, extra={"action": "precision-trial"})
         return reduced if gain >= _LEAST_GAIN else best
+
+
+def averaged(runners: Sequence[Runner], mirror_axes: Sequence[int]) -> Runner:
+    """Return the mean of what several networks say of a batch and of all its mirror images; axis 0 is k."""
+    flips = [[axis + 2 for axis in axes] for n in range(len(mirror_axes) + 1) for axes in combinations(mirror_axes, n)]
+    if len(runners) == 1 and len(flips) == 1:
+        return runners[0]
+
+    def run(batch: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for runner in runners:
+            for axes in flips:
+                values = runner(batch.flip(axes)).flip(axes) if axes else runner(batch)
+                total = values.clone() if total is None else total.add_(values)
+        if total is None:
+            raise ValueError("no network to ask")
+        return total.div_(len(runners) * len(flips))
+
+    return run
 
 
 def _best(network: nn.Module, windows: Tensor, dtype: torch.dtype, *, faster: bool) -> Runner:

@@ -11,8 +11,7 @@ from api_server import Running, make_site, serving
 
 from annotate_server.api.app import create_app, description
 from annotate_server.api.doorkeeper import OPEN_PATHS
-from annotate_server.api.monailabel import datastore, inference, training
-from annotate_server.api.monailabel import server as monailabel
+from annotate_server.api.monailabel import doors
 from annotate_server.api.services import ApiOptions, Limits
 from annotate_server.domain.person import Role
 
@@ -24,15 +23,15 @@ ADMIN_ONLY = {
     ("PUT", "/api/v1/projects/{project_id}"),
     *((method, "/model/{model}") for method in ("GET", "PUT", "DELETE")),
     *(("DELETE", path) for path in ("/datastore/", "/datastore", "/datastore/image", "/datastore/label")),
-    *(("DELETE", f"/{noun}{slash}") for noun in ("scoring", "batch/infer") for slash in ("", "/")),
-    *(("GET", path) for path in ("/logs", "/logs/", "/logs/gpu")),
+    *(("DELETE", f"/batch/infer{slash}") for slash in ("", "/")),
+    *(("GET", path) for path in ("/logs", "/logs/", "/logs/gpu", "/logs/gpu/")),
     ("POST", "/batch/infer/{model}"),
     ("POST", "/api/v1/models"),
     ("PUT", "/api/v1/models/{name}/training"),
 }
 STOCK = {
     (method, route.path)
-    for router in (monailabel.open_router, monailabel.router, datastore.router, inference.router, training.router)
+    for router in (doors.OPEN, *doors.DOORS)
     for route in router.routes
     for method in route.methods  # type: ignore[attr-defined]
 }
@@ -41,8 +40,10 @@ REVIEWER_ONLY = {
     ("POST", "/api/v1/labels/{label_id}/review"),
     ("PUT", "/datastore/updatelabelinfo"),
     ("PUT", "/datastore/label/info"),
-    *(("POST", path) for path in ("/train", "/train/", "/train/{model}")),
-    *(("DELETE", f"/train{slash}") for slash in ("", "/")),
+    *(("POST", f"/{noun}{rest}") for noun in ("train", "scoring") for rest in ("", "/")),
+    *(("DELETE", f"/{noun}{slash}") for noun in ("train", "scoring") for slash in ("", "/")),
+    ("POST", "/train/{model}"),
+    ("POST", "/scoring/{method}"),
     *(("POST", f"/api/v1/models/{{name}}/{act}") for act in ("train", "promote", "rollback")),
 }
 HIDDEN = {
@@ -286,18 +287,17 @@ def test_one_person_cannot_take_every_place(tmp_path_factory: pytest.TempPathFac
         ]
         for thread in waiting:
             thread.start()
-        while len(site.compute.asked) < 1:
+        watching = {"X-Annotate-Name": "watch"}
+        while b"annotate_prompts_waiting 2.0" not in web.get("/metrics", headers=watching).content:
             threading.Event().wait(0.01)
-        threading.Event().wait(0.2)
         answers: list[int] = []
         third = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/api/v1/me").status_code))
         third.start()
-        threading.Event().wait(0.2)
+        threading.Event().wait(1.0)
         assert answers == []
         refused = web.get("/api/v1/me")
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
         assert web.get("/api/v1/me", headers={"X-Annotate-Name": "somebody else"}).status_code == 200
-        assert b"annotate_prompts_waiting 2.0" in web.get("/metrics", headers={"X-Annotate-Name": "watch"}).content
         site.compute.hold.set()
         for thread in (*waiting, third):
             thread.join()

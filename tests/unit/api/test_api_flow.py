@@ -5,14 +5,14 @@ from contextlib import suppress
 
 import pytest
 
-from annotate_server.api.flow import Flow
+from annotate_server.api.flow import Flow, Flowing
 from annotate_server.api.services import Limits
 from annotate_server.domain.errors import TooBusy
 
 
 async def request(flow: Flow, hold: asyncio.Event, order: list[int], number: int) -> None:
     with flow.entered():
-        async with flow.by("ann", is_stream=False):
+        async with flow.by("ann"):
             order.append(number)
             await hold.wait()
 
@@ -24,7 +24,7 @@ def test_many_requests_at_once_are_answered_in_turn_and_count_only_while_they_ar
         await asyncio.sleep(0.01)
         assert order == [0, 1, 2]
         assert flow.requests == 3
-        async with flow.by("bob", is_stream=False):
+        async with flow.by("bob"):
             assert flow.of_person["request bob"] == 1
         hold.set()
         await asyncio.gather(*many)
@@ -73,12 +73,26 @@ def test_who_goes_away_while_waiting_leaves_the_place_to_the_next() -> None:
     asyncio.run(scene())
 
 
+def test_who_waits_for_as_many_models_as_they_may_is_answered_other_questions_at_once() -> None:
+    async def scene() -> None:
+        flow = Flow(Limits(person_requests=1, person_wait_s=0.05))
+        async with flow.by("ann", Flowing.PREDICTION):
+            async with flow.by("ann"):
+                assert flow.of_person == {"prediction ann": 1, "request ann": 1}
+            with pytest.raises(TooBusy):
+                async with flow.by("ann", Flowing.PREDICTION):
+                    pass
+        assert not flow.of_person
+
+    asyncio.run(scene())
+
+
 def test_a_stream_too_many_is_refused_at_once() -> None:
     async def scene() -> None:
         flow = Flow(Limits(person_streams=1))
-        async with flow.by("ann", is_stream=True):
+        async with flow.by("ann", Flowing.STREAM):
             with pytest.raises(TooBusy):
-                async with flow.by("ann", is_stream=True):
+                async with flow.by("ann", Flowing.STREAM):
                     pass
 
     asyncio.run(scene())

@@ -112,6 +112,25 @@ def test_what_cannot_be_promoted_is_a_problem(running: Running, web: httpx.Clien
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(("labels", "reason"), [(0, "nothing to learn from"), (1, "are all of one patient")])
+def test_what_cannot_be_learned_is_said_at_every_door_before_there_is_a_job(
+    running: Running, web: httpx.Client, labels: int, reason: str
+) -> None:
+    learn(running)
+    projects = running.site.records.projects
+    projects.change(replace(projects.get("bright"), segments=(BRIGHT,)), ROOT)
+    approve(running, labels)
+    for door, sent in (
+        ("/api/v1/models/own/train", {"json": {}}),
+        ("/train/own", {"json": {}}),
+        ("/loop/models/own/train", {"data": {}}),
+    ):
+        answer = web.post(door, **sent)
+        assert answer.status_code == 409
+        assert reason in answer.text
+    assert running.site.services.jobs.all() == ()
+
+
 def test_a_model_is_begun_and_says_how_many_labels_it_lacks(running: Running, client: AnnotateClient) -> None:
     registry = running.site.services.registry
     running.site.services.learning.own.begin("fresh", "bright", ROOT)

@@ -119,7 +119,7 @@ def test_a_mistake_of_ours_says_nothing_but_an_id_and_is_logged(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a secret of the inside")
 
-    monkeypatch.setattr(running.site.services.cases, "page", broken)
+    monkeypatch.setattr(running.site.services.cases, "page_ids", broken)
     with caplog.at_level(logging.ERROR):
         answer = web.get("/api/v1/cases")
     assert answer.status_code == 500

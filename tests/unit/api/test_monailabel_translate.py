@@ -12,6 +12,7 @@ from conftest import oblique_geometry
 from annotate_server.api.monailabel.paths import our_path
 from annotate_server.api.monailabel.scribbles import strokes_of
 from annotate_server.api.monailabel.translate import (
+    Offered,
     Standing,
     infer_words,
     is_series,
@@ -64,7 +65,8 @@ def label(number: int, author: str = "anne") -> Label:
 
 
 def test_what_the_server_can_do_is_told_as_clients_read_it() -> None:
-    told = server_words("1", {"organs": ORGANS, "any": CLICKS}, [Project("organs", "Organs")], Standing(5, 2))
+    offered = Offered({"organs": ORGANS, "any": CLICKS}, [Project("organs", "Organs")], ("random", "difficulty"))
+    told = server_words("1", offered, Standing(5, 2))
     assert told["labels"] == ["Spleen", "Liver", "Aorta", "structure"]
     assert told["models"]["organs"] == {
         "type": "segmentation",
@@ -76,7 +78,8 @@ def test_what_the_server_can_do_is_told_as_clients_read_it() -> None:
     assert (told["models"]["any"]["type"], told["models"]["any"]["labels"]) == ("deepgrow", {"structure": 1})
     assert told["strategies"]["random"]["config"] == {"project": ["any", "organs"]}
     assert told["datastore"] == {"total": 5, "completed": 2, "label_tags": {"final": 2}}
-    assert (told["trainers"], told["scoring"], told["train_stats"]) == ({}, {}, {})
+    assert list(told["strategies"]) == ["first", "random", "last", "difficulty"]
+    assert (told["trainers"], list(told["scoring"]), told["train_stats"]) == ({}, ["dice"], {})
     assert "config" not in told, "Slicer says then that the server is too old"
 
 

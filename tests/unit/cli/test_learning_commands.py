@@ -38,7 +38,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with opened_learning(ports) as loop:
         projects = loop.services.own.projects
         projects.add(Project("brains", "Brains", apps=("hippocampus_mr",)), COMMAND_LINE)
-        model = loop.services.own.of("hippocampus_mr", "brains", COMMAND_LINE)
+        model = loop.services.own.wanted("hippocampus_mr", "brains")
+        loop.services.own.forked(model, COMMAND_LINE)
         first = loop.services.models.versions(model.name)[0]
         second = Promotion(model.name, SECOND, PromotionKind.GATE, "(gate)", "better", first.id, is_provisional=True)
         loop.services.models.decide(replace(first, id=SECOND, parent=first.id), second, COMMAND_LINE)

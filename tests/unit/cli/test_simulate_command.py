@@ -91,3 +91,10 @@ def test_an_unknown_baseline_is_wrong_usage(cubes: Path) -> None:
     result = run("toy", "--on", str(cubes), "--baselines", "best")
     assert result.exit_code == 2
     assert "scratch" in result.stderr
+
+
+def test_a_scanner_that_there_is_not_is_refused_with_those_that_there_are(cubes: Path) -> None:
+    result = run("toy", "--on", str(cubes), "--site-shift", "--scanner", "harder")
+    assert result.exit_code == 2
+    assert "'mild'" in result.stderr
+    assert "'hard'" in result.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from annotate_server.domain.errors import InputError, TooLarge, UnreadableFile, UnsupportedInput
-from annotate_server.imaging.unpack import UnpackLimits, unpack
+from annotate_server.imaging.unpack import UnpackLimits, unpack, unpack_tree
 
 SMALL = UnpackLimits(members=20, total_bytes=1 << 20, ratio=100)
 
@@ -114,3 +114,26 @@ def test_a_flipped_byte_is_found_by_its_checksum(tmp_path: Path, target: Path) -
     path.write_bytes(content)
     with pytest.raises(UnreadableFile):
         unpack(path, target, SMALL)
+
+
+def test_a_tree_keeps_the_names_that_it_has(tmp_path: Path, target: Path) -> None:
+    path = packed(tmp_path, ("model/configs/", b""), ("model/configs/a.json", b"{}"), ("./model/w.pt", b"w"))
+    files = unpack_tree(path, target, SMALL)
+    assert [file.relative_to(target).as_posix() for file in files] == ["model/configs/a.json", "model/w.pt"]
+    assert [file.read_bytes() for file in files] == [b"{}", b"w"]
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("x" * 201,), ("a\nb",), ("/".join("d" * 20),), (".",)]
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_names_that_cannot_be_kept_are_refused(tmp_path: Path, target: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises(UnsupportedInput, match=r"member . of the zip archive"):
+        unpack_tree(packed(tmp_path, *((name, b"x") for name in names)), target, SMALL)
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc/x", "..\\up", "C:\\x"])
+def test_a_tree_stays_in_its_folder(tmp_path: Path, target: Path, name: str) -> None:
+    with pytest.raises(UnsupportedInput, match="leads out"):
+        unpack_tree(packed(tmp_path, (name, b"x")), target, SMALL)
+    assert list(target.iterdir()) == []

@@ -8,6 +8,7 @@ from store_values import ANNE, BELA, GEOMETRY, NOW, SPLEEN, case, clock, filled_
 
 from annotate_server.domain.errors import InvalidRequest, NotFound, StateError
 from annotate_server.domain.person import Person, Role
+from annotate_server.domain.store_ports import CaseFilter
 from annotate_server.domain.stored import KnownCase, VolumeFacts
 from annotate_server.domain.volume import Modality
 from annotate_server.stores.database import Database
@@ -50,6 +51,38 @@ def test_cases_that_are_gone_are_marked_and_come_back(database: Database) -> Non
     assert {known.id for known in cases.all() if known.is_missing} == {"case3"}
     cases.put([case(3)])
     assert not cases.get("case3").is_missing
+
+
+def test_only_the_cases_that_changed_are_told_of(database: Database) -> None:
+    cases = SqliteCases(database, clock)
+    cases.put([case(1), case(2), case(3)])
+    assert cases.changed.count == 0
+    cases.put([case(4), case(1), replace(case(2), patient=case(3).patient)])
+    assert set(cases.changed.since(0)) == {"case4", "case2"}
+    seen = cases.changed.count
+    cases.keep_only(["case1", "case2", "case4"])
+    cases.learn_all({"case2": FACTS, "case1": FACTS})
+    cases.declare("case4", Modality.PT, ANNE)
+    assert set(cases.changed.since(seen)) == {"case3", "case2", "case1", "case4"}
+
+
+def test_facts_of_many_cases_are_kept_together_or_not_at_all(database: Database) -> None:
+    cases = SqliteCases(database)
+    with pytest.raises(NotFound):
+        cases.learn_all({"case1": FACTS, "no": FACTS})
+    assert cases.get("case1").facts is None
+    cases.learn_all({})
+    cases.learn_all({"case1": FACTS, "case3": FACTS})
+    assert [known.facts for known in cases.all()] == [FACTS, None, FACTS]
+
+
+def test_cases_are_found_by_their_ids_and_a_page_of_ids_is_that_of_the_cases(database: Database) -> None:
+    cases = SqliteCases(database)
+    assert [known.id for known in cases.those(["case3", "no", "case1"])] == ["case1", "case3"]
+    assert cases.those([]) == ()
+    for chosen in (CaseFilter(), CaseFilter(modality=Modality.CT), CaseFilter(study_uid="9.9")):
+        page = cases.page(chosen, 2, 1)
+        assert cases.page_ids(chosen, 2, 1) == (tuple(known.id for known in page.cases), page.total)
 
 
 @pytest.mark.parametrize("method", ["get", "learn", "declare"])
@@ -101,6 +134,8 @@ def test_predictions_come_back_and_the_newest_of_the_models_is_found(database: D
     assert predictions.newest("case1", ["app-b", "app-a"]) == first
     assert predictions.newest("case1", ["app-b"]) is None
     assert predictions.of_case("case1") == (first, second)
+    assert predictions.newest_of(["case1", "case2"]) == predictions.newest_of_all() == (second,)
+    assert (predictions.newest_of(["case2"]), predictions.changed.since(0)) == ((), ("case1",))
     assert SqliteProjects(database).item("liver", "case1", NOW).predicted_by == "app-a"
     with pytest.raises(NotFound):
         predictions.get("p3")

@@ -49,6 +49,17 @@ def test_a_label_comes_back_as_it_was(labels: SqliteLabels) -> None:
         labels.accept(label(), None, ANNE)
 
 
+def test_labels_of_some_cases_come_in_the_order_of_writing_and_their_cases_have_changed(labels: SqliteLabels) -> None:
+    for name, case_id in (("l1", "case1"), ("l2", "case2"), ("l3", "case1"), ("l4", "case3")):
+        labels.accept(label(name, case_id), None, ANNE)
+    assert [each.id for each in labels.of_cases(["case1", "case3", "no"])] == ["l1", "l3", "l4"]
+    assert labels.of_cases([]) == ()
+    assert labels.changed.since(0) == ("case2", "case1", "case3")
+    seen = labels.changed.count
+    labels.review(replace(label("l2", "case2"), state=LabelState.APPROVED, reviewer="Béla"), ANNE)
+    assert labels.changed.since(seen) == ("case2",)
+
+
 def test_accepting_ends_the_session(database: Database, labels: SqliteLabels) -> None:
     sessions = SqliteSessions(database, clock)
     sessions.open(session(), ANNE)

@@ -72,6 +72,8 @@ class LevelsBackend:
     refused: list[str] = field(default_factory=list)
     forbidden: Sequence[TrainingEntry] = ()
     planned_for: int = 0
+    plan: Recipe | None = None
+    recipes: list[Recipe] = field(default_factory=list)
 
     def load(self, version: ModelVersion, device: str) -> LevelsModel:
         """Read the levels."""
@@ -90,6 +92,7 @@ class LevelsBackend:
         examples = [training.open(entry) for entry in training.training_set.entries]
         self.trained.append({example.entry.patient for example in examples})
         control.check()
+        self.recipes.append(recipe)
         place.on_point(TrainingPoint(recipe.steps, recipe.steps, 0.5, recipe.learning_rate, 1.0))
         levels = [level + shift for level, shift in zip(_learned(examples), self.towards, strict=True)]
         voxels = sum(example.volume.voxels.size for example in examples)
@@ -102,9 +105,9 @@ class LevelsBackend:
         return _written(levels, folder, new.segments, new.steps, new.voxels)
 
     def planned(self, app: App, training: TrainingTask, control: Control) -> App:
-        """Plan nothing, and count the labels."""
+        """Plan what was asked for, and count the labels."""
         self.planned_for = len(training.training_set.entries)
-        return app
+        return replace(app, recipe=self.plan or app.recipe)
 
 
 def _learned(examples: Sequence[Example]) -> list[float]:

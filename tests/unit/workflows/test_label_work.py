@@ -232,6 +232,10 @@ def test_what_was_approved_long_ago_is_not_scored_after_a_start(desk: Desk) -> N
     desk.bench.clock.forward(30 * 86400)
     desk.scoring.catch_up()
     assert not desk.queue.all()
+    (job,) = desk.scoring.order_missing()
+    assert [each.id for each in desk.queue.all()] == [job.id]
+    desk.finished()
+    assert desk.scoring.order_missing() == ()
 
 
 def test_a_listener_that_fails_does_not_lose_the_label(desk: Desk) -> None:

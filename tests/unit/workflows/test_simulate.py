@@ -21,7 +21,7 @@ from annotate_server.workflows.evaluation import CaseFailure
 from annotate_server.workflows.simulate import Simulator
 from annotate_server.workflows.simulated_cases import NEW_SITE, SimulatedCases, drawn_parts, label_id
 from annotate_server.workflows.simulated_labels import Mistake, drawn_mistakes, mistaken
-from annotate_server.workflows.simulated_scanner import Scanner, scanned_again
+from annotate_server.workflows.simulated_scanner import SCANNERS, Scanner, ScannerKind, scanned_again
 from annotate_server.workflows.simulated_training import Trainings
 from annotate_server.workflows.simulation_plan import SimulationPlan, with_mistakes
 from annotate_server.workflows.simulation_report import Simulation, simulation_as_json
@@ -116,16 +116,41 @@ def test_wrong_labels_are_counted_and_the_test_part_has_none(tmp_path: Path) -> 
     assert simulation.rounds[-1].test.dice > 0.9
 
 
-def test_another_scanner_shows_what_was_forgotten_of_the_first(tmp_path: Path) -> None:
-    plan = replace(PLAN, rounds=2, gate=40, test=4, per_round=3, site_shift=True)
+def test_another_scanner_shows_what_was_forgotten_of_both(tmp_path: Path) -> None:
+    plan = replace(PLAN, rounds=4, gate=40, test=4, per_round=2, site_shift=True)
     simulation = simulated(tmp_path, plan)
-    report = simulation_as_json(simulation)
-    assert [each.site for each in simulation.rounds] == ["A", "B"]
-    assert report["forgetting"] is not None
-    assert set(report["forgetting"]) == {"learned", "scratch", "naive"}
-    last = simulation.rounds[-1]
-    assert last.old_site is not None
-    assert last.old_site.dice != last.test.dice
+    report = json.loads(json.dumps(simulation_as_json(simulation), allow_nan=False))
+    rounds = report["rounds"]
+    assert [each["site"] for each in rounds] == ["A", "A", "B", "B"]
+    assert [sorted(each["sites"]) for each in rounds] == [["A"], ["A", "B"], ["A", "B"], ["A", "B"]]
+    assert rounds[-1]["dice"] == rounds[-1]["sites"]["B"]["dice"] != rounds[-1]["sites"]["A"]["dice"]
+    assert report["forgetting"].keys() == {"loop", "scratch", "naive"}
+    naive = [each["naive"]["sites"] for each in rounds]
+    assert report["forgetting"]["naive"] == {
+        "A": naive[1]["A"]["dice"] - naive[3]["A"]["dice"],
+        "B": max(naive[2]["B"]["dice"], naive[3]["B"]["dice"]) - naive[3]["B"]["dice"],
+    }
+
+
+def test_a_baseline_that_was_left_out_has_forgotten_nothing_that_is_known(tmp_path: Path) -> None:
+    plan = replace(PLAN, rounds=2, gate=40, test=4, per_round=3, site_shift=True, baselines=frozenset({"naive"}))
+    forgotten = simulated(tmp_path, plan).forgotten
+    assert forgotten["scratch"] == {"A": None, "B": None}
+    assert forgotten["naive"]["A"] is not None
+
+
+def test_a_hard_scanner_turns_dark_into_bright() -> None:
+    geometry = oblique_geometry((20, 28, 24))
+    voxels = np.zeros(geometry.shape, np.float32)
+    voxels[5:15, 6:20, 8:18] = 100.0
+    truth = Labelmap((voxels > 0).astype(np.uint8), geometry, (LOW,))
+    shown = {
+        kind: scanned_again(Volume(voxels, geometry, Modality.MR), truth, scanner, seed=1)
+        for kind, scanner in SCANNERS.items()
+    }
+    for kind, (volume, moved) in shown.items():
+        inside, outside = (float(volume.voxels[moved.voxels == index].mean()) for index in (1, 0))
+        assert (inside < outside) == (kind is ScannerKind.HARD)
 
 
 def test_the_same_seed_gives_the_same_simulation(tmp_path: Path) -> None:

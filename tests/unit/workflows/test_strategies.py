@@ -131,6 +131,14 @@ def test_the_worklist_tells_the_difficulty_of_stored_drafts_and_is_ordered_by_it
     assert all(item.difficulty is None for item in items[3:])
 
 
+def test_the_worklist_can_be_seen_by_another_strategy_than_the_projects(bench: Bench) -> None:
+    for case, unsure in (("c1", 0.2), ("c3", 0.5), ("c4", 0.7)):
+        drafted(bench, case, (0, unsure, 0, 0, 0, 0, 0), LIVER)
+    listed = worklist(bench, "random")
+    assert [item.case_id for item in listed.items("organs", "difficulty")[:3]] == ["c4", "c3", "c1"]
+    assert listed.items("organs") == listed.items("organs", "random")
+
+
 def test_a_newer_draft_changes_the_difficulty_and_one_by_another_projects_model_does_not(bench: Bench) -> None:
     listed = worklist(bench)
     drafted(bench, "c1", (0.5,) * 7, LIVER)

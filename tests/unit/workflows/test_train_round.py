@@ -8,6 +8,7 @@ from round_bench import RIGHT, WEIGHTS, Bench, LevelsBackend, OneModel, Phantoms
 from annotate_server.domain.errors import Cancelled, StateError
 from annotate_server.domain.model import ModelVersion
 from annotate_server.domain.ports import Control
+from annotate_server.domain.recipe import Recipe
 from annotate_server.domain.training import Part, Trained, TrainingPoint, TrainingSet, Verdict
 from annotate_server.stores.folder_apps import app_of
 from annotate_server.workflows.gate_evidence import evidence_bytes, read_evidence
@@ -180,6 +181,14 @@ def test_a_new_model_is_planned_and_judged_against_drawing_by_hand(bench: Bench)
     assert trained.steps == 4 * bench.order(training_set).recipe.full_steps
 
 
+def test_a_new_model_learns_with_the_patch_and_the_mirroring_that_were_planned(bench: Bench) -> None:
+    bench.backend.plan = Recipe(steps=7, patch=(8, 12, 10), mirror_axes=(2,))
+    training_set = a_set(new=6)
+    run_round(bench.order(training_set, champion=None), training_set, bench.tools(), Control())
+    assert {(each.patch, each.mirror_axes) for each in bench.backend.recipes} == {((8, 12, 10), (2,))}
+    assert {each.steps for each in bench.backend.recipes} == {Recipe().full_steps}
+
+
 def test_labels_that_look_wrong_are_named_and_not_learned_from(tmp_path: Path) -> None:
     bench = Bench(tmp_path, levels=(55.0, 150.0), examples=Phantoms(wrong=frozenset({1, 203})))
     training_set = a_set(new=6, gate=20)
@@ -209,6 +218,18 @@ def test_a_label_that_was_left_out_is_looked_at_again_by_the_next_round(tmp_path
 def test_where_most_new_labels_look_wrong_it_is_the_model_that_does_not_know_them(tmp_path: Path) -> None:
     bench = Bench(tmp_path, levels=(55.0, 150.0), examples=Phantoms(wrong=frozenset(range(4))))
     training_set = a_set(new=6, gate=20)
+    trained = run_round(bench.order(training_set), training_set, bench.tools(), Control())
+    assert read_evidence((tmp_path / "kept" / trained.evidence).read_bytes()).left_out == frozenset()
+
+
+def test_a_few_labels_of_a_site_that_the_model_does_not_know_are_learned_from(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, levels=(55.0, 150.0), examples=Phantoms(wrong=frozenset({0, 1, 2})))
+    training_set = a_set(new=12, gate=20)
+    entries = tuple(
+        replace(entry, site="other" if entry.part is Part.TRAIN and number < 3 else "")
+        for number, entry in enumerate(training_set.entries)
+    )
+    training_set = replace(training_set, entries=entries)
     trained = run_round(bench.order(training_set), training_set, bench.tools(), Control())
     assert read_evidence((tmp_path / "kept" / trained.evidence).read_bytes()).left_out == frozenset()
 

@@ -8,6 +8,7 @@ import pytest
 
 from annotate_server.domain.errors import InvalidRequest, NotAllowed, NotFound, StateError, UnknownModel
 from annotate_server.domain.job import Job, JobState, Priority
+from annotate_server.domain.labelmap import Segment
 from annotate_server.domain.learning import LearnedModel, Promotion, PromotionKind
 from annotate_server.domain.person import Person, Role
 from annotate_server.domain.project import Project
@@ -32,6 +33,7 @@ from annotate_server.workflows.training_set_json import read_training_set
 
 ADMIN = Person("root", Role.ADMIN)
 REVIEWER = Person("rita", Role.REVIEWER)
+DARK = Segment(2, "Dark", (60, 60, 220))
 ANNOTATOR = Person("anne", Role.ANNOTATOR)
 APP = """
 title = "Bright"
@@ -64,6 +66,8 @@ class Approved:
 
     labels: int = 6
     new: int = 6
+    patients: int = 6
+    segments: tuple[Segment, ...] = (BRIGHT,)
     asked: list[str] = field(default_factory=list)
 
     def curate(self, model: LearnedModel) -> Curated:
@@ -71,10 +75,13 @@ class Approved:
         if not self.labels:
             raise StateError("nothing is approved")
         entries = tuple(
-            TrainingEntry(f"c{n}", f"l{n}", f"p{n}", Part.TRAIN, (BRIGHT,), is_new=n < self.new)
+            TrainingEntry(f"c{n}", f"l{n}", f"p{n % self.patients}", Part.TRAIN, (BRIGHT,), is_new=n < self.new)
             for n in range(self.labels)
         )
-        return Curated(TrainingSet(model.project_id, (BRIGHT,), entries), ("A note.",))
+        return Curated(TrainingSet(model.project_id, self.segments, entries), ("A note.",))
+
+    def answered_by(self, model: LearnedModel) -> tuple[Segment, ...]:
+        return () if model.origin is None else (BRIGHT,)
 
     def waiting(self, model: LearnedModel) -> int:
         return self.new
@@ -141,6 +148,32 @@ def test_a_training_says_what_a_worker_needs(bench: Bench, tmp_path: Path) -> No
     assert (bench.told, job.priority, job.order["notes"]) == ([job], Priority.PERSON, "A note.")
 
 
+@pytest.mark.parametrize(
+    ("approved", "reason"),
+    [
+        (Approved(labels=0), "nothing is approved"),
+        (Approved(patients=1), "all approved labels are of one patient"),
+        (Approved(segments=(BRIGHT, DARK)), "speaks about the segment 'Dark'"),
+    ],
+)
+def test_what_a_round_would_refuse_is_refused_before_anything_is_made(
+    bench: Bench, approved: Approved, reason: str
+) -> None:
+    bench.orders.curating = approved  # type: ignore[assignment]
+    with pytest.raises(StateError, match=f"(?i){reason}"):
+        bench.orders.order("bright", REVIEWER, "one")
+    assert (bench.models.all(), bench.queue.all(), bench.told) == ((), (), [])
+    assert bench.projects.get("one").apps == ("fixed", "bright")
+
+
+def test_a_model_from_nothing_says_how_many_labels_are_missing(bench: Bench) -> None:
+    bench.own.begin("fresh", "one", ADMIN)
+    bench.approved.labels = 3
+    with pytest.raises(StateError, match="needs 5 approved labels: 2 are missing"):
+        bench.orders.order("fresh", REVIEWER)
+    assert bench.queue.all() == ()
+
+
 def test_a_training_that_waits_or_runs_is_not_ordered_twice(bench: Bench) -> None:
     first = bench.orders.order("bright", REVIEWER, "one")
     assert bench.orders.order("bright", REVIEWER, "one").id == first.id
@@ -165,7 +198,9 @@ def test_what_cannot_be_trained_says_why(bench: Bench) -> None:
     bench.approved.labels = 0
     with pytest.raises(StateError, match="nothing is approved"):
         bench.orders.order("bright", REVIEWER, "one")
-    bench.approved.labels, bench.approved.new = 3, 0
+    bench.approved.labels = 3
+    bench.queue.cancel(bench.orders.order("bright", REVIEWER, "one").id)
+    bench.approved.new = 0
     with pytest.raises(StateError, match="learned from already"):
         bench.orders.order("bright_one", REVIEWER)
     assert bench.orders.order("bright_one", REVIEWER, is_full=True).order["full"] == "yes"
@@ -199,7 +234,8 @@ def test_a_name_that_is_taken_or_none_is_refused(bench: Bench, name: str) -> Non
 
 
 def test_trainings_by_themselves_follow_what_was_set(bench: Bench) -> None:
-    model = bench.own.of("bright", "one", REVIEWER)
+    model = bench.own.wanted("bright", "one")
+    bench.own.forked(model, REVIEWER)
     bench.orders.consider("one")
     assert bench.told == []
     with pytest.raises(NotAllowed):

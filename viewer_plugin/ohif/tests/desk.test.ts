@@ -19,6 +19,7 @@ class Server {
   drafted: object | null = null;
   made: Uint8Array = new Uint8Array(16);
   asked: string[] = [];
+  submitted: unknown[] = [];
   failing: (() => Response | null)[] = [];
 
   fetch = async (address: string, init: RequestInit): Promise<Response> => {
@@ -30,7 +31,10 @@ class Server {
     if (path.endsWith('drafted/labelmap')) return frameOf(this.revision, this.made);
     if (path.endsWith('heartbeat')) return Response.json({ ...SESSION, revision: this.revision });
     if (path.endsWith('resume')) return Response.json({ ...SESSION, revision: this.revision });
-    if (path.endsWith('submit')) return Response.json({ id: 'label', state: 'approved' });
+    if (path.endsWith('submit')) {
+      this.submitted.push(init.body ? JSON.parse(init.body as string) : null);
+      return Response.json({ id: 'label', state: 'approved' });
+    }
     if (init.method === 'PUT') return this.edited(init);
     if (path.endsWith('undo')) { this.voxels = this.history.pop()!; this.revision++; }
     if (path.endsWith('prompts')) this.change(voxels => voxels.fill(1, 0, 3));
@@ -183,6 +187,14 @@ test('submitting sends what was edited, and then nothing more', async () => {
   expect((await desk.submit())?.id).toBe('label');
   expect(server.asked).toEqual(['PUT /sessions/s/labelmap', 'POST /sessions/s/submit']);
   expect(await desk.undo()).toBe(false);
+});
+
+test('a label is partial only where somebody says so', async () => {
+  for (const [said, body] of [[null, null], [true, { is_partial: true }]] as const) {
+    const { server, desk } = await opened();
+    await desk.submit(said);
+    expect(server.submitted).toEqual([body]);
+  }
 });
 
 test('a problem is the sentence of the server', async () => {

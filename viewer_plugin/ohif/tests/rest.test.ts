@@ -66,8 +66,9 @@ test('keys are told apart by Ctrl and Shift, and signs by themselves', () => {
 
 test('a new project has the segments of its app and those that were named, and an id that is free', () => {
   const app = { name: 'organs', card: { segments: [{ index: 3, name: 'Liver', colour: [1, 2, 3], kind: ['10200004', 'SCT', 'Liver'], category: null, laterality: null }] } } as unknown as ModelView;
-  const form = projectForm('Émile’s Organs', app, 'Liver\nSpleen, Kidney', true, ['emile-s-organs']);
-  expect([form.id, form.review, form.apps]).toEqual(['emile-s-organs-2', 'other-person', ['organs']]);
+  const form = projectForm('Émile’s Organs', app, 'Liver\nSpleen, Kidney', { isReviewed: true, sendsBack: true }, ['emile-s-organs']);
+  expect([form.id, form.review, form.send_labels_back, form.apps]).toEqual(['emile-s-organs-2', 'other-person', true, ['organs']]);
+  expect(projectForm('Lungs', undefined, '', { isReviewed: false, sendsBack: false }, [])).toMatchObject({ review: 'none', send_labels_back: false });
   expect(form.segments?.map(each => [each.index, each.name])).toEqual([[3, 'Liver'], [4, 'Spleen'], [5, 'Kidney']]);
   expect(form.segments?.[0]?.kind).toEqual(['10200004', 'SCT', 'Liver']);
 });

@@ -137,11 +137,11 @@ export class Desk {
     }).then(() => job);
   }
 
-  submit(): Promise<LabelView | null> {
+  submit(isPartial: boolean | null = null): Promise<LabelView | null> {
     let label: LabelView | null = null;
     return this.once('Submitting', async () => {
       await this.send();
-      label = await this.client.submit(this.id, this.state.revision);
+      label = await this.client.submit(this.id, this.state.revision, isPartial);
       this.close();
     }).then(() => label);
   }

@@ -47,7 +47,9 @@ export class Client {
   heartbeat = (session: string, seconds: number) => this.post<SessionView>(`/sessions/${session}/heartbeat`, { active_s: seconds });
   leave = (session: string) => this.post<SessionView>(`/sessions/${session}/leave`, null);
   lock = (session: string, locked: number[]) => this.json<SessionView>('PUT', `/sessions/${session}/locked`, { json: { locked } });
-  submit = (session: string, revision: number) => this.json<LabelView>('POST', `/sessions/${session}/submit`, null, revision);
+  /** Where it is not said whether a label is partial, it is as partial as the one that it corrects. */
+  submit = (session: string, revision: number, isPartial: boolean | null) =>
+    this.json<LabelView>('POST', `/sessions/${session}/submit`, isPartial === null ? null : { json: { is_partial: isPartial } }, revision);
   draft = (session: string, model: string) => this.post<JobView>(`/sessions/${session}/draft`, { model });
   cancel = (job: string) => this.post<JobView>(`/jobs/${job}/cancel`, null);
   job = (id: string) => this.get<JobView>(`/jobs/${id}`);

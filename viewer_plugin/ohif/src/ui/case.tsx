@@ -10,7 +10,7 @@ import type { Client } from '../server/client';
 import type { CaseView, ModelView, ProjectView, PromptForm } from '../server/types';
 import { Drafting } from './drafting';
 import { useDiameters, useLookBack } from './figures';
-import { Finish, Keys } from './finish';
+import { Finish, Keys, LookedAt } from './finish';
 import { Helpers } from './helpers';
 import { listenToKeys, PANEL_KEY, type Key } from './keys';
 import { LookAgain } from './lookAgain';
@@ -39,6 +39,7 @@ export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }
   const [place, setPlace] = useState<number[] | null>(null);
   const [isOutlined, setOutlined] = useState(false);
   const [where, setWhere] = useState('');
+  const [isPartial, setPartial] = useState(false);
   const { state } = desk;
   const ordering = useOrdering(client, desk);
   const longest = useDiameters(desk, found);
@@ -70,7 +71,7 @@ export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }
   const undo = () => void desk.undo();
   const redo = () => void desk.redo();
   const submit = async () => {
-    const label = await desk.submit();
+    const label = await desk.submit(isPartial || null);
     if (label) onEnd(label.state === 'approved' ? 'The label is stored and approved.' : 'The label is submitted and waits for a second person.');
   };
   const leave = async () => { if (await desk.leave()) onEnd('The draft is kept; go on with it whenever you like.'); };
@@ -183,6 +184,7 @@ export function CaseDesk({ client, viewer, desk, found, models, project, onEnd }
         onChanged={by => void lookAtChanged(by)} onUnsure={lookAtUnsure} onOutline={outline} onDraftAgain={name => void ordering.run(name)} />
       <Helpers active={active} segments={state.segments} unit={unit} place={seed && place} placeWords={seed ? `${viewer.sight.intensity(seed)?.toFixed(0) ?? ''} ${unit}` : ''}
         onPick={() => take('WindowLevel')} onHelp={form => void desk.help(form)} />
+      <LookedAt isPartial={isPartial} onPartial={setPartial} />
       <section aria-labelledby="as-view">
         <h2 id="as-view">View</h2>
         <div class="as-row"><button data-cy="as-planes" onClick={() => viewer.layOut('planes')}>Planes</button><button data-cy="as-surfaces" onClick={() => viewer.layOut('surfaces')}>With surfaces in 3D</button></div>

@@ -31,6 +31,18 @@ export function Finish({ title, state, onUndo, onRedo, onSubmit, onLeave, onHelp
   );
 }
 
+/** What a label is to speak about: a model learns nothing from the slices that nobody looked at. */
+export function LookedAt({ isPartial, onPartial }: { isPartial: boolean; onPartial: (value: boolean) => void }) {
+  return (
+    <section aria-labelledby="as-looked-at">
+      <h2 id="as-looked-at">Looked at</h2>
+      <label class="as-row" title="The label then says nothing about the other slices: they are not learned from as background">
+        <input type="checkbox" data-cy="as-partial" checked={isPartial} onChange={event => onPartial(event.currentTarget.checked)} /> Only the slices in which something is drawn
+      </label>
+    </section>
+  );
+}
+
 const WORTH_SAYING_S = 3;
 
 /** How long something takes already: whoever waits sees that it goes on. */

@@ -1,4 +1,5 @@
-// A project made in the browser: a name, the app whose segments it begins with, more of them, and who looks twice.
+// A project made in the browser: a name, the app whose segments it begins with, more of them, who looks twice, and
+// whether labels go back.
 import { useState } from 'preact/hooks';
 import type { Client } from '../server/client';
 import { asProblem, type Problem } from '../server/problem';
@@ -6,7 +7,10 @@ import type { ModelView, NewProjectForm, ProjectView } from '../server/types';
 import { ProblemBox } from './problem';
 import { COLOURS } from './segments';
 
-export function projectForm(title: string, app: ModelView | undefined, names: string, isReviewed: boolean, taken: readonly string[]): NewProjectForm {
+/** Who looks twice, and whether what is approved goes back to the archive that its case came from. */
+export interface Policy { isReviewed: boolean; sendsBack: boolean }
+
+export function projectForm(title: string, app: ModelView | undefined, names: string, policy: Policy, taken: readonly string[]): NewProjectForm {
   const id = title.trim().toLowerCase().normalize('NFD').replace(/\p{M}/gu, '').replace(/[^a-z0-9]+/g, '-').replace(/^-+|-+$/g, '').slice(0, 50) || 'project';
   let free = id;
   for (let n = 2; taken.includes(free); n++) free = `${id}-${n}`;
@@ -17,7 +21,7 @@ export function projectForm(title: string, app: ModelView | undefined, names: st
     index += 1;
     segments.push({ index, name, colour: [...COLOURS[(index - 1) % COLOURS.length]!] });
   }
-  return { id: free, title: title.trim(), segments, apps: app ? [app.name] : [], modalities: [], review: isReviewed ? 'other-person' : 'none' };
+  return { id: free, title: title.trim(), segments, apps: app ? [app.name] : [], modalities: [], review: policy.isReviewed ? 'other-person' : 'none', send_labels_back: policy.sendsBack };
 }
 
 export function NewProject({ client, models, taken, onMade }: { client: Client; models: ModelView[]; taken: string[]; onMade: (made: ProjectView) => void }) {
@@ -25,11 +29,12 @@ export function NewProject({ client, models, taken, onMade }: { client: Client; 
   const [app, setApp] = useState('');
   const [names, setNames] = useState('');
   const [isReviewed, setReviewed] = useState(false);
+  const [sendsBack, setSendsBack] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
   const make = async (event: Event) => {
     event.preventDefault();
     try {
-      const made = await client.addProject(projectForm(title, models.find(each => each.name === app), names, isReviewed, taken));
+      const made = await client.addProject(projectForm(title, models.find(each => each.name === app), names, { isReviewed, sendsBack }, taken));
       setTitle('');
       setNames('');
       setProblem(null);
@@ -47,6 +52,7 @@ export function NewProject({ client, models, taken, onMade }: { client: Client; 
           </select>
           <textarea aria-label="Segments" placeholder="More segments, one a line" value={names} onInput={event => setNames(event.currentTarget.value)} />
           <label class="as-row"><input type="checkbox" checked={isReviewed} onChange={event => setReviewed(event.currentTarget.checked)} /> A second person looks at every label</label>
+          <label class="as-row" title="As DICOM SEG; a case that came from no archive goes nowhere"><input type="checkbox" data-cy="as-sends-back" checked={sendsBack} onChange={event => setSendsBack(event.currentTarget.checked)} /> Approved labels go back to the archive</label>
           <div class="as-row"><button class="as-main" data-cy="as-make-project" disabled={!title.trim()}>Make the project</button></div>
           <ProblemBox problem={problem} onClose={() => setProblem(null)} />
         </form>

@@ -1,0 +1,1 @@
+"""Networks trained by nnU-Net v2: its results folders, its preprocessing rules, our engine."""
