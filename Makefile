@@ -19,7 +19,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c c
 
 
 .DEFAULT_GOAL := help
-.PHONY: help demo viewer wheel test test-viewer test-gpu bench-gpu screenshots test-plugin check lint fix fast-tests bench bench-server bench-viewer openapi clean test-slicer slicer-screenshot bench-slicer bench-monailabel test-peer
+.PHONY: help demo viewer wheel test test-viewer test-gpu bench-gpu screenshots test-plugin check lint fix fast-tests bench bench-server bench-viewer openapi clean test-slicer slicer-screenshot bench-slicer bench-monailabel test-peer test-nninteractive
 
 help:
 	@sed -n '1,4s/^# \{0,1\}//p' Makefile
@@ -61,9 +61,14 @@ test-slicer: $(VENV)/.installed-for-tests
 # MONAI Label wants older packages than the server (2.3 GB): an environment as `annotate models env` makes it.
 test-peer: $(VENV)/.installed-for-tests $(BIN)/node
 	@if $(MAKE) --silent --no-print-directory $(PEER)/.installed; then \
-	  $(WITH_PEER) $(BIN)/python -m pytest -q -p peer_fixtures -o python_files='peer_*.py' tests/peer $(ARGS); \
+	  $(WITH_PEER) $(BIN)/python -m pytest -q -p peer_fixtures -o python_files='peer_*.py' tests/peer --ignore=tests/peer/peer_nninteractive.py $(ARGS); \
 	elif [ -n "$$CI" ]; then exit 1; \
 	else echo "The tests against MONAI Label are left out: it could not be installed." >&2; fi
+
+# nnInteractive itself, in an environment of its own (1.9 GB); not part of what decides whether a change lands.
+test-nninteractive: $(VENV)/.installed-for-tests
+	@ANNOTATE_ENVIRONMENTS=$(PEER) ANNOTATE_WORKSPACE=$(PEER)/workspace $(BIN)/annotate models env nninteractive
+	@$(WITH_PEER) $(BIN)/python -m pytest -q -p peer_fixtures -o python_files='peer_*.py' tests/peer/peer_nninteractive.py $(ARGS)
 
 slicer-screenshot: $(VENV)/.installed $(SLICER)/.installed
 	@$(WITH_SLICER) tests/slicer/screenshot.py

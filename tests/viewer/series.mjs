@@ -53,7 +53,7 @@ export default async function play({ page, asked, seen, shot }) {
     await page.evaluate(() => {
       const service = window.services.segmentationService;
       const { segments } = service.getSegmentation('annotate-draft');
-      service.addOrUpdateSegmentation({ segmentationId: 'annotate-draft', segments: Object.fromEntries(Object.entries(segments).map(([n, each]) => [n, { ...each, active: false }])) });
+      service.addOrUpdateSegmentation({ segmentationId: 'annotate-draft', segments: Object.fromEntries(Object.entries(segments).map(([n, each]) => [n, { ...each, active: n === '0' }])) });
     });
     // in what is seen first, without going to a slice
     const { x, y } = await page.evaluate(id => {

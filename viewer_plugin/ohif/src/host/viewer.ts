@@ -92,11 +92,16 @@ export class Viewer {
 
   /**
    * Keep the chosen segment chosen. The viewer counts voxels in the background and writes segments back as they were when
-   * it began, the choice included; a brush without a chosen segment draws nothing and says nothing.
+   * it began, the choice included: a brush would then draw into another segment, or nothing.
    */
   keepActive(): () => void {
     const name = this.tools.Enums.Events.SEGMENTATION_MODIFIED;
-    const told = (event: any) => { if (event.detail?.segmentationId === DRAFT && this.isActiveLost()) this.services.segmentationService.setActiveSegment(DRAFT, this.active); };
+    let isChoosing = false;
+    const told = (event: any) => {
+      if (isChoosing || event.detail?.segmentationId !== DRAFT || !this.isOtherActive()) return;
+      isChoosing = true;
+      try { this.services.segmentationService.setActiveSegment(DRAFT, this.active); } finally { isChoosing = false; }
+    };
     this.cs.eventTarget.addEventListener(name, told);
     return () => this.cs.eventTarget.removeEventListener(name, told);
   }
@@ -252,9 +257,10 @@ export class Viewer {
 
   // ---- inside
 
-  private isActiveLost(): boolean {
-    const segment = this.services.segmentationService.getSegmentation(DRAFT)?.segments?.[this.active];
-    return Boolean(segment && !segment.active);
+  /** Whether any other segment than the chosen one counts as chosen, or not even that: the first that does is drawn into. */
+  private isOtherActive(): boolean {
+    const segments: Record<string, any> = this.services.segmentationService.getSegmentation(DRAFT)?.segments ?? {};
+    return this.active in segments && Object.entries(segments).some(([index, segment]) => Boolean(segment.active) !== (Number(index) === this.active));
   }
 
   private activateAgain(): void {
