@@ -21,6 +21,8 @@ from annotate_server.imaging.channel import Channel
 
 log = logging.getLogger(__name__)
 
+_LAST_LINES_S = 1.0
+"""How long the lines that a process printed last are waited for: it may have ended before they were read."""
 _KEPT_LINES = 40
 _TOLD_LINES = 3
 _MOST_LETTERS = 300
@@ -36,6 +38,12 @@ class GuestProcess:
     channel: Channel
     lifeline: int
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
+    _listener: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Listen to what it prints."""
+        self._listener = threading.Thread(target=self._listen, name="guest-output", daemon=True)
+        self._listener.start()
 
     @classmethod
     def start(cls, environment: Environment) -> Self:
@@ -65,10 +73,7 @@ class GuestProcess:
         finally:
             theirs.close()
             os.close(watched)
-        guest = cls(process, Channel(mine), lifeline)
-        printed = cast("BinaryIO", process.stdout)
-        threading.Thread(target=guest._listen, args=(printed,), name="guest-output", daemon=True).start()
-        return guest
+        return cls(process, Channel(mine), lifeline)
 
     @property
     def is_alive(self) -> bool:
@@ -85,6 +90,7 @@ class GuestProcess:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         code = self.process.wait()
+        self._listener.join(_LAST_LINES_S)
         self.channel.connection.close()
         os.close(self.lifeline)
         return code
@@ -94,8 +100,8 @@ class GuestProcess:
         lines = [line for line in self._lines.copy() if line.strip()][-_TOLD_LINES:]
         return " / ".join(line.strip()[:_MOST_LETTERS] for line in lines)
 
-    def _listen(self, printed: BinaryIO) -> None:
-        with printed:
+    def _listen(self) -> None:
+        with cast("BinaryIO", self.process.stdout) as printed:
             for line in printed:
                 text = line.decode(errors="replace").rstrip()
                 self._lines.append(text)
