@@ -34,7 +34,7 @@ def test_every_client_has_a_recording() -> None:
 @pytest.mark.slow
 def test_recorded_requests_are_answered_as_they_were(site: Site) -> None:
     differing = []
-    with httpx.Client(base_url=site.url, timeout=60) as web:
+    with httpx.Client(base_url=site.url, timeout=60, follow_redirects=True) as web:
         for client in CLIENTS:
             named = dict(site.cases)
             for number, exchange in enumerate(recorded(client)):

@@ -28,7 +28,7 @@ from foreign_client import (
     ohif_client,
 )
 from monailabel_site import TOYS, Site, packed, serving_site, write_tilted, write_toy_label
-from recording_proxy import Recording, recording
+from recording_proxy import Recording, followed, recording
 from server_process import running
 from small_studies import small_chest
 
@@ -52,7 +52,7 @@ def keep(name: str, recorded: Recording, site: Site, sent: str = "") -> None:
     if not folder:
         return
     cases = {**site.cases, **({"sent": sent} if sent else {})}
-    golden = [each.golden(cases) for each in recorded.exchanges]
+    golden = [each.golden(cases) for each in followed(recorded.exchanges)]
     (Path(folder) / f"{name}.json").write_text(json.dumps(golden, indent=1) + "\n")
 
 

@@ -5,9 +5,9 @@ import http.client
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,6 +46,20 @@ class Exchange:
             "kind": kind,
             "keys": sorted(found) if isinstance(found, dict) and self.status == 200 else [],
         }
+
+
+def followed(exchanges: Sequence[Exchange]) -> Sequence[Exchange]:
+    """Return them with each request that was led elsewhere answered by what it came to.
+
+    Where the server's own pages are is not the clients' concern, and depends on whether the viewer is built.
+    """
+    kept: list[Exchange] = []
+    for each in exchanges:
+        if kept and kept[-1].answered.get("location") == each.path:
+            kept[-1] = replace(kept[-1], status=each.status, answered=each.answered, answer=each.answer)
+        else:
+            kept.append(each)
+    return kept
 
 
 def _text(body: bytes) -> Mapping[str, str]:
