@@ -15,6 +15,20 @@ PATIENCE_S = 2.0
 
 
 @dataclass(frozen=True)
+class Launch:
+    """How a process is started: its command without the numbers that are added, and where what it prints goes.
+
+    `environment` and `folder` are None for those of this process.
+    """
+
+    command: tuple[str, ...]
+    stdout: int = subprocess.DEVNULL
+    stderr: int | None = None
+    environment: Mapping[str, str] | None = None
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
 class Child:
     """A running process; it ends by itself when this side's end of the lifeline closes."""
 
@@ -24,25 +38,39 @@ class Child:
 
     @classmethod
     def start(cls, module: str, *, is_silent: bool, environment: Mapping[str, str] | None = None) -> Self:
-        """Start a module with the numbers of its ends of a socket and of the lifeline as its arguments.
+        """Start a module of ours in our interpreter.
 
         It has no standard input and output; one that `is_silent` has no standard error either.
         """
+        command = (sys.executable, "-P", "-m", module)
+        return cls.launched(Launch(command, stderr=subprocess.DEVNULL if is_silent else None, environment=environment))
+
+    @classmethod
+    def launched(cls, launch: Launch) -> Self:
+        """Start a process in a session of its own; raises OSError where it cannot be run.
+
+        The numbers of its ends of a socket and of the lifeline are its last two arguments; it has no standard input.
+        """
         mine, theirs = socket.socketpair()
         watched, lifeline = os.pipe()
-        with theirs:
-            try:
-                process = subprocess.Popen(  # noqa: S603  our own interpreter and module, no word from outside
-                    [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(watched)],
-                    pass_fds=(theirs.fileno(), watched),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL if is_silent else None,
-                    env=environment,
-                    start_new_session=True,
-                )
-            finally:
-                os.close(watched)
+        try:
+            process = subprocess.Popen(  # noqa: S603  commands of ours, no word from outside
+                [*launch.command, str(theirs.fileno()), str(watched)],
+                pass_fds=(theirs.fileno(), watched),
+                stdin=subprocess.DEVNULL,
+                stdout=launch.stdout,
+                stderr=launch.stderr,
+                env=launch.environment,
+                cwd=launch.folder,
+                start_new_session=True,
+            )
+        except OSError:
+            mine.close()
+            os.close(lifeline)
+            raise
+        finally:
+            theirs.close()
+            os.close(watched)
         return cls(process, Channel(mine), lifeline)
 
     @property

@@ -4,11 +4,11 @@ The features of one layer are larger than what glibc keeps (32 MB at most): it w
 and the system would clear the same pages again for the next, which takes a fifth of a network's time.
 """
 
-import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+
+from annotate_server.imaging.c_library import glibc
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 """Parameters of mallopt(3)."""
@@ -23,7 +23,7 @@ _users = 0
 def pages_kept() -> Iterator[None]:
     """Keep what is freed within the block, and hand it back at its end; does nothing where there is no glibc."""
     global _users  # noqa: PLW0603  the allocator belongs to the process, and so does its count of users
-    library = _glibc()
+    library = glibc()
     if library is None:
         yield
         return
@@ -41,15 +41,3 @@ def pages_kept() -> Iterator[None]:
                 library.mallopt(_MMAP_THRESHOLD, _USUAL_BYTES)
                 library.mallopt(_TRIM_THRESHOLD, 2 * _USUAL_BYTES)
                 library.malloc_trim(0)
-
-
-@cache
-def _glibc() -> ctypes.CDLL | None:
-    """Return the C library if it is glibc: others have no mallopt, or one that does something else."""
-    try:
-        library = ctypes.CDLL(None)
-    except (OSError, TypeError):
-        return None
-    return (
-        library if all(hasattr(library, name) for name in ("gnu_get_libc_version", "mallopt", "malloc_trim")) else None
-    )

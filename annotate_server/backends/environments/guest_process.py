@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -18,6 +17,7 @@ import annotate_server
 from annotate_server.backends.environments import entry
 from annotate_server.backends.environments.environment import Environment
 from annotate_server.imaging.channel import Channel
+from annotate_server.imaging.child import Child, Launch
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,7 @@ _OWN_VARIABLES = ("ANNOTATE_", "PYTHON", "PIP_", "VIRTUAL_ENV", "CONDA_")
 class GuestProcess:
     """A running guest and this side's ends of what connects it; it ends by itself when this process does."""
 
-    process: subprocess.Popen[bytes]
-    channel: Channel
-    lifeline: int
+    child: Child
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
     _listener: threading.Thread = field(init=False)
 
@@ -51,34 +49,25 @@ class GuestProcess:
 
         What it prints is kept, the last lines of it: it cannot disturb what crosses, which goes over a socket.
         """
-        mine, theirs = socket.socketpair()
-        watched, lifeline = os.pipe()
         package = str(Path(annotate_server.__file__).parent)
-        arguments = [str(environment.python), "-I", "-u", entry.__file__, package, str(theirs.fileno()), str(watched)]
-        try:
-            process = subprocess.Popen(  # noqa: S603  an interpreter that the administrator made, on a script of ours
-                arguments,
-                pass_fds=(theirs.fileno(), watched),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=surroundings(environment, os.environ),
-                cwd=tempfile.gettempdir(),
-                start_new_session=True,
-            )
-        except OSError:
-            mine.close()
-            os.close(lifeline)
-            raise
-        finally:
-            theirs.close()
-            os.close(watched)
-        return cls(process, Channel(mine), lifeline)
+        launch = Launch(
+            (str(environment.python), "-I", "-u", entry.__file__, package),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            environment=surroundings(environment, os.environ),
+            folder=tempfile.gettempdir(),
+        )
+        return cls(Child.launched(launch))
+
+    @property
+    def channel(self) -> Channel:
+        """Return this side's end of what connects it."""
+        return self.child.channel
 
     @property
     def is_alive(self) -> bool:
         """Say whether the process still runs."""
-        return self.process.poll() is None
+        return self.child.is_alive
 
     def end(self, patience_s: float = 0.0) -> int:
         """End the process and all that it started; return how it ended: its exit code, negative for a signal.
@@ -86,13 +75,11 @@ class GuestProcess:
         One that is ending by itself is given `patience_s` to say how.
         """
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(patience_s)
+            self.child.process.wait(patience_s)
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        code = self.process.wait()
+            os.killpg(self.child.process.pid, signal.SIGKILL)
+        code = self.child.end()
         self._listener.join(_LAST_LINES_S)
-        self.channel.connection.close()
-        os.close(self.lifeline)
         return code
 
     def last_lines(self) -> str:
@@ -101,11 +88,11 @@ class GuestProcess:
         return " / ".join(line.strip()[:_MOST_LETTERS] for line in lines)
 
     def _listen(self) -> None:
-        with cast("BinaryIO", self.process.stdout) as printed:
+        with cast("BinaryIO", self.child.process.stdout) as printed:
             for line in printed:
                 text = line.decode(errors="replace").rstrip()
                 self._lines.append(text)
-                log.debug("%d: %s", self.process.pid, text)
+                log.debug("%d: %s", self.child.process.pid, text)
 
 
 def surroundings(environment: Environment, variables: Mapping[str, str]) -> dict[str, str]:

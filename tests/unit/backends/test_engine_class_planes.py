@@ -63,7 +63,8 @@ def test_a_device_that_is_short_of_memory_at_first_gets_a_second_chance() -> Non
     engine = Engine(network(), SlidingWindow(WINDOW, batch=4))
     expected = torch.cat([slab.values for slab in engine.class_planes(values())], dim=1)
     engine._runner = failing(0, 1, engine._runner)
-    assert torch.allclose(torch.cat([slab.values for slab in engine.class_planes(values())], dim=1), expected)
+    again = torch.cat([slab.values for slab in engine.class_planes(values())], dim=1)
+    assert torch.allclose(again, expected, atol=1e-5), "one window at a time rounds as it likes"
 
 
 @pytest.mark.parametrize(("after", "times"), [(0, 2), (5, 1)])

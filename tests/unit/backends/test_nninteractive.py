@@ -139,8 +139,8 @@ def test_going_on_from_an_answer_equals_beginning_anew(model: NnInteractiveModel
         np.testing.assert_array_equal(anew.labels, answer.labels)
     process = guest._process
     assert process is not None
-    os.kill(process.process.pid, signal.SIGKILL)
-    process.process.wait()
+    os.kill(process.child.process.pid, signal.SIGKILL)
+    process.child.process.wait()
     before, answer = steps[-1]
     again = asked(model, volume, before, prompts)
     np.testing.assert_array_equal(painted(again, volume), painted(answer, volume))
