@@ -144,6 +144,13 @@ $(VENV)/.installed-for-tests: $(VENV)/.installed
 	  else \
 	    echo "The tests of crashes will be left out without strace: sudo apt-get install strace" >&2; \
 	  fi; }
+	@command -v dciodvfy >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing dicom3tools, whose dciodvfy judges the DICOM that the tests write."; \
+	    apt-get update -qq && apt-get install -y -qq dicom3tools >/dev/null; \
+	  else \
+	    echo "One check of DICOM SEG will be left out without dciodvfy: sudo apt-get install dicom3tools" >&2; \
+	  fi; }
 	@test -x /usr/sbin/Orthanc -a -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing orthanc, the DICOM archive that the tests annotate."; \

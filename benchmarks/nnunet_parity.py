@@ -48,7 +48,7 @@ from annotate_server.domain.adoption import AdoptionOrder  # noqa: E402
 from annotate_server.domain.model import ModelVersion, Situation  # noqa: E402
 from annotate_server.domain.ports import Control  # noqa: E402
 from annotate_server.domain.volume import Volume  # noqa: E402
-from annotate_server.imaging.spatial import reoriented  # noqa: E402
+from annotate_server.imaging.reorientation import reoriented  # noqa: E402
 from annotate_server.stores.folder_apps import app_of  # noqa: E402
 
 TRAINERS = {trainer.__name__: trainer for trainer in (nnUNetTrainer, nnUNetTrainerNoMirroring)}

@@ -33,7 +33,7 @@ from annotate_server.domain.training import Example, Part, TrainingEntry, Traini
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.overlap import dice
 from annotate_server.imaging.reading import read_volume
-from annotate_server.imaging.spatial import Interpolation, resample
+from annotate_server.imaging.resampling import Interpolation, resample
 from annotate_server.stores.folder_apps import read_app
 
 APPS = Path(__file__).parents[1] / "apps"

@@ -26,7 +26,7 @@ from annotate_server.domain.volume import Volume
 from annotate_server.imaging.isolation import Isolated
 from annotate_server.imaging.labelmap_files import read_labelmap
 from annotate_server.imaging.reading import IsolatedReader
-from annotate_server.imaging.spatial import Interpolation, resample, smoothed_for
+from annotate_server.imaging.resampling import Interpolation, resample, smoothed_for
 from annotate_server.stores.folder_studies import FolderStudies
 from annotate_server.testing.chest import chest_phantom
 

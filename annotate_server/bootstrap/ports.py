@@ -18,13 +18,13 @@ from annotate_server.settings import Settings
 from annotate_server.stores.blobs import BlobFolder
 from annotate_server.stores.database import FILE_NAME, Database, open_database
 from annotate_server.stores.folder_apps import FolderApps
-from annotate_server.stores.folder_studies import FolderStudies
 from annotate_server.stores.model_registry import FolderModelRegistry
 from annotate_server.stores.sqlite_cases import SqliteCases
 from annotate_server.stores.sqlite_predictions import SqlitePredictions
 from annotate_server.stores.workspace_registry import WorkspaceRegistry
 
 if TYPE_CHECKING:
+    from annotate_server.stores.folder_studies import FolderStudies
     from annotate_server.workflows.predict import Predictor
     from annotate_server.workflows.prediction_keeping import PredictionKeeper
 
@@ -58,8 +58,10 @@ class Ports:
             yield IsolatedReader(isolated)
 
     @contextmanager
-    def studies(self, source: Path) -> Iterator[FolderStudies]:
+    def studies(self, source: Path) -> "Iterator[FolderStudies]":
         """Give the volumes below `source`; what is known of them is remembered in the workspace."""
+        from annotate_server.stores.folder_studies import FolderStudies  # noqa: PLC0415  not for who scans nothing
+
         with Isolated(self.limits()) as isolated:
             yield FolderStudies(source, isolated, self.settings.workspace / "scan.sqlite")
 

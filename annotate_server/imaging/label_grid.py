@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from annotate_server.domain.errors import InvalidLabelmap
 from annotate_server.domain.geometry import Box, Geometry
 from annotate_server.domain.labelmap import Labelmap, LabelVoxels, Segment, labelmap_dtype, present_indices
-from annotate_server.imaging.spatial import turned_like
+from annotate_server.imaging.reorientation import turned_like
 from annotate_server.imaging.unnamed_segments import unnamed_segment, unused_name
 
 TOLERANCE_VOXELS = 0.05

@@ -17,7 +17,7 @@ from annotate_server.domain.errors import InvalidLabelmap
 from annotate_server.domain.labelmap import Labelmap, Segment
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.overlap import boxes_by_index
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 _EQUAL_MM = 1e-6
 """Diameters that differ by less are equally long: rounding must not choose between the diagonals of a rectangle."""

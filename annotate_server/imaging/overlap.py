@@ -11,7 +11,7 @@ from annotate_server.domain.errors import InvalidLabelmap
 from annotate_server.domain.geometry import Box, Vector
 from annotate_server.domain.labelmap import Labelmap
 from annotate_server.imaging.contours import added_path
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 from annotate_server.imaging.surface import surface_distances
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Labelmap
 from annotate_server.domain.volume import Modality, Volume
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 _WINDOW_HU = (-160.0, 240.0)
 """The usual abdomen window: level 40, width 400."""

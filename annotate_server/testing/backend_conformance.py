@@ -21,7 +21,7 @@ from annotate_server.domain.geometry import Box
 from annotate_server.domain.model import ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import Control, LoadedModel
 from annotate_server.domain.volume import Volume
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 

@@ -59,6 +59,10 @@ class OpenVolumes:
             self._open.popitem(last=False)
         return volume
 
+    def let_go(self, digest: str) -> None:
+        """Keep a volume mapped no longer, which nobody will ask for again soon; the cache has it still."""
+        self._open.pop(digest, None)
+
     def _known(self, digest: str) -> Volume | None:
         return self._open.get(digest) or self.cache.get(digest)
 
@@ -147,6 +151,7 @@ class Answerer:
         control.check()
         control.report(1.0, "Storing the draft")
         layer = keep_layer(self.blobs, result.labelmap, result.unsure)
+        self.volumes.let_go(read.digest)
         return Drafted(version.model, version.id, layer, facts_of(read), result.notes)
 
 

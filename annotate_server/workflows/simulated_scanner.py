@@ -9,7 +9,7 @@ import numpy as np
 from annotate_server.domain.geometry import Vector
 from annotate_server.domain.labelmap import Labelmap
 from annotate_server.domain.volume import Volume
-from annotate_server.imaging.spatial import Interpolation, resample
+from annotate_server.imaging.resampling import Interpolation, resample
 
 
 @dataclass(frozen=True)

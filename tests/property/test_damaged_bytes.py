@@ -21,7 +21,7 @@ from annotate_server.imaging.dicom_instances import MetadataPlace
 from annotate_server.imaging.dicom_metadata import volumes_of_metadata
 from annotate_server.imaging.prescreen import prescreen_dicom
 from annotate_server.imaging.reading import identify, read_volume
-from annotate_server.imaging.spatial import as_sitk
+from annotate_server.imaging.resampling import as_sitk
 
 Answer = TypeVar("Answer")
 VALUES = np.arange(210, dtype=np.float32).reshape(5, 6, 7)

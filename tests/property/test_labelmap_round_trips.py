@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import CodedConcept, Labelmap, Segment, labelmap_dtype
 from annotate_server.imaging.labelmap_files import LabelmapFormat, read_labelmap, write_labelmap
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=12)
 CODE = st.from_regex(r"[A-Za-z0-9.\-]{1,12}", fullmatch=True)

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from annotate_server.domain.geometry import Geometry
-from annotate_server.imaging.spatial import Interpolation, as_sitk, reoriented, resample, sitk_geometry
+from annotate_server.imaging.reorientation import reoriented
+from annotate_server.imaging.resampling import Interpolation, as_sitk, resample, sitk_geometry
 
 CODES = [a + b + c for a in "LR" for b in "AP" for c in "SI"]
 ORDERS = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]

@@ -1,5 +1,6 @@
 """Real DICOM SEG: read as those who made them say, written so that a validator and other readers agree."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -106,7 +107,9 @@ def test_a_written_seg_is_valid_and_exact_for_us_and_for_highdicom(
     assert seg.number_of_segments == 3
     assert seg.segmented_property_types[0].value == "10200004"
     if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy (Debian package dicom3tools) is not installed: the rest was checked")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "dciodvfy (Debian package dicom3tools) is not installed: the rest was checked"
+        )
     checked = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
     # A SEG repeats the UIDs of its source, whoever made them up.
     errors = [e for e in checked.stderr.splitlines() if e.startswith("Error") and "Illegal root for UID" not in e]

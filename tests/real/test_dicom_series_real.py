@@ -1,11 +1,11 @@
 """Real DICOM: each series is read right, or refused with the reason that a physicist would give."""
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hostile_corpus import unpacked
 
 from annotate_server.domain.case import StoredVolume
 from annotate_server.domain.errors import AnnotateError
@@ -13,7 +13,7 @@ from annotate_server.domain.volume import Modality, Volume
 from annotate_server.imaging.dicom_header import read_header
 from annotate_server.imaging.dicom_listing import stored_volumes
 from annotate_server.imaging.dicom_series import read_series
-from annotate_server.imaging.spatial import sitk_geometry
+from annotate_server.imaging.resampling import sitk_geometry
 
 pytestmark = pytest.mark.real_data
 
@@ -183,15 +183,14 @@ def test_every_file_of_a_zoo_is_read_or_refused_and_nothing_else_happens(test_da
 
 
 def test_the_hostile_dicom_is_read_or_refused_by_its_defect(test_data: Path, tmp_path: Path) -> None:
-    with tarfile.open(test_data / "12_hostile.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    crafted = tmp_path / "12_hostile" / "crafted"
+    corpus = unpacked(test_data / "12_hostile.tar.gz", tmp_path)
+    crafted = corpus / "crafted"
     assert read(crafted / "d01_reference_ok").geometry.shape == (17, 128, 88)
     assert read(crafted / "d09_markup_in_tags").geometry.shape == (5, 128, 88)
     (missing,) = listed(crafted / "d02_missing_middle_slice")
     assert missing.problem is not None
     assert "1 slice missing: between -10.71 mm and -6.71 mm" in missing.problem.detail
-    for path in sorted((tmp_path / "12_hostile" / "upstream_nibabel").glob("*.dcm")):
+    for path in sorted((corpus / "upstream_nibabel").glob("*.dcm")):
         for stored in stored_volumes([read_header(path)], path.name):
             if stored.problem is None:
                 assert read_series(stored).geometry.shape[0] == 1

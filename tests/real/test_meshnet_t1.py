@@ -21,7 +21,7 @@ from annotate_server.domain.model import App, ModelVersion, Situation
 from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Modality, Volume
 from annotate_server.imaging.reading import read_volume
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 from annotate_server.stores.folder_apps import read_app
 
 pytestmark = pytest.mark.real_data

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from annotate_server.domain.case import Format, PatientKey, StoredVolume
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.reading import read_volume
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 pytestmark = pytest.mark.real_data
 

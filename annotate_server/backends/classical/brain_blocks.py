@@ -19,7 +19,7 @@ from annotate_server.backends.classical.shapes import (
 from annotate_server.domain.geometry import Vector
 from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Volume
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 STRUCTURES = ("head", "brain", "ventricles")
 HEAD, BRAIN, VENTRICLES = 1, 2, 3

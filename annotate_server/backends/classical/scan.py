@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from annotate_server.domain.geometry import Box, Geometry, Shape, Vector
 from annotate_server.domain.volume import Volume
-from annotate_server.imaging.spatial import Reorientation, reoriented, resample
+from annotate_server.imaging.reorientation import Reorientation, reoriented
+from annotate_server.imaging.resampling import resample
 
 WORKING_MM = 2.0
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from annotate_server.domain.errors import NotMadeFor
 from annotate_server.domain.geometry import Geometry, Vector
 from annotate_server.domain.volume import Volume
-from annotate_server.imaging.spatial import Interpolation, Reorientation, reoriented, resample
+from annotate_server.imaging.reorientation import Reorientation, reoriented
+from annotate_server.imaging.resampling import Interpolation, resample
 
 SIDE = 256
 _AXES = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, -1.0, 0.0))

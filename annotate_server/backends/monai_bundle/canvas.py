@@ -12,7 +12,7 @@ from torch.nn import functional
 from annotate_server.domain.errors import NotMadeFor
 from annotate_server.domain.geometry import Box, Geometry, Shape, Vector
 from annotate_server.domain.volume import Volume
-from annotate_server.imaging.spatial import Reorientation, reoriented
+from annotate_server.imaging.reorientation import Reorientation, reoriented
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """The networks of MONAI that run here, built from plain arguments, and how our engine and our training call them."""
 
 import inspect
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,6 +28,8 @@ _NETWORKS = {
 }
 _GONE = {"SwinUNETR": frozenset({"img_size"})}
 """Arguments that published bundles still give, and MONAI takes no more: they changed nothing."""
+_NOT_FOR_NETWORKS = ("matplotlib", "nibabel", "pydicom")
+"""Packages for pictures and files that MONAI imports where it finds them, and does without: 40 MB and a second."""
 _LARGEST = 4096
 _REASONS = {
     "vista3d132": "VISTA3D answers the classes and points that it is asked for, by code that comes with its bundle",
@@ -140,8 +144,22 @@ def _class_of(name: str) -> type[nn.Module]:
     with warnings.catch_warnings():
         # MONAI and what it imports warn of their own old parts.
         warnings.simplefilter("ignore")
-        from monai.networks import nets  # noqa: PLC0415  seconds, for who uses a bundle only
+        with hidden(_NOT_FOR_NETWORKS):
+            from monai.networks import nets  # noqa: PLC0415  half a second, for who uses a bundle only
     return cast("type[nn.Module]", getattr(nets, name))
+
+
+@contextmanager
+def hidden(packages: Iterable[str]) -> Iterator[None]:
+    """Let packages seem not to be installed within the block, as far as nobody has imported them before."""
+    names = [name for name in packages if name not in sys.modules]
+    modules = cast("dict[str, object]", sys.modules)
+    modules.update(dict.fromkeys(names))  # None says that there is no such module
+    try:
+        yield
+    finally:
+        for name in names:
+            del modules[name]
 
 
 class BundleNetwork(nn.Module):

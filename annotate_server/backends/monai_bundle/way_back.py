@@ -15,7 +15,7 @@ from torch.nn import functional
 from annotate_server.backends.engine.blending import ClassPlanes, most_likely
 from annotate_server.backends.monai_bundle.canvas import along
 from annotate_server.domain.geometry import Geometry, Shape
-from annotate_server.imaging.spatial import Reorientation, turned_like
+from annotate_server.imaging.reorientation import Reorientation, turned_like
 
 Classes = NDArray[np.uint8]
 Certainty = NDArray[np.float32]

@@ -21,7 +21,7 @@ from annotate_server.domain.ports import Control
 from annotate_server.domain.prompt import Prompt, PromptKind
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.rasterise import box_of
-from annotate_server.imaging.spatial import Reorientation, reoriented
+from annotate_server.imaging.reorientation import Reorientation, reoriented
 
 KIND = "nninteractive"
 _HOSTING = "annotate_server.backends.nninteractive.hosting"

@@ -14,7 +14,7 @@ from annotate_server.backends.nnunet.resampling import FloatArray, Taps, resampl
 from annotate_server.domain.errors import NotMadeFor
 from annotate_server.domain.geometry import Box, Shape, Vector
 from annotate_server.domain.volume import Volume
-from annotate_server.imaging.spatial import Reorientation, reoriented
+from annotate_server.imaging.reorientation import Reorientation, reoriented
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 _LEAST_DEVIATION = 1e-8

@@ -21,7 +21,7 @@ from annotate_server.domain.ports import Control
 from annotate_server.domain.recipe import Recipe
 from annotate_server.domain.training import Checkpoint, TrainingPlace
 from annotate_server.domain.volume import Modality, Volume
-from annotate_server.imaging.spatial import Reorientation, reoriented
+from annotate_server.imaging.reorientation import Reorientation, reoriented
 
 _SMALLEST_LIVER_ML = 60.0
 """Livers hold 1000 to 2500 ml; what the network mistakes for one in a chest or a pelvis stays far below this."""

@@ -23,7 +23,7 @@ from annotate_server.domain.ports import Control
 from annotate_server.domain.recipe import Recipe
 from annotate_server.domain.training import IGNORED, Checkpoint, Example, TrainingPlace
 from annotate_server.domain.volume import Volume
-from annotate_server.imaging.spatial import Reorientation
+from annotate_server.imaging.reorientation import Reorientation
 
 WEIGHTS = "weights.safetensors"
 PARAMETERS: Mapping[str, object] = {"weights": [WEIGHTS]}

@@ -11,7 +11,7 @@ from annotate_server.domain.errors import InvalidRequest
 from annotate_server.domain.geometry import Box, Vector
 from annotate_server.domain.training import Example
 from annotate_server.domain.volume import Modality
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 ORIENTATION = "SPL"
 _VALUES_A_CASE = 20_000

@@ -10,7 +10,8 @@ from annotate_server.backends.torch_module.parameters import TorchModuleParamete
 from annotate_server.backends.torch_module.prediction import normalise
 from annotate_server.domain.errors import NotMadeFor
 from annotate_server.domain.geometry import Geometry, Shape
-from annotate_server.imaging.spatial import Interpolation, Reorientation, reoriented, resample, smoothed_for
+from annotate_server.imaging.reorientation import Reorientation, reoriented
+from annotate_server.imaging.resampling import Interpolation, resample, smoothed_for
 
 FloatArray = NDArray[np.float32]
 _MOST_SHARES = 16

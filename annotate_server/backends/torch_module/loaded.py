@@ -23,7 +23,7 @@ from annotate_server.domain.model import ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.components import largest_part
-from annotate_server.imaging.spatial import Interpolation, resample
+from annotate_server.imaging.resampling import Interpolation, resample
 
 Classes = NDArray[np.uint8] | NDArray[np.uint16]
 _BEGUN, _COMPUTED = 0.1, 0.9

@@ -17,7 +17,7 @@ from annotate_server.backends.nnunet.network import build
 from annotate_server.backends.nnunet.plans import plan_of
 from annotate_server.domain.geometry import Geometry, Shape, Vector
 from annotate_server.domain.volume import Modality, Volume
-from annotate_server.imaging.spatial import as_sitk
+from annotate_server.imaging.resampling import as_sitk
 
 Words = dict[str, object]
 

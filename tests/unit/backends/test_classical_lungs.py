@@ -11,7 +11,7 @@ from annotate_server.domain.errors import Cancelled, NotMadeFor
 from annotate_server.domain.geometry import Box, Geometry
 from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Modality, Volume
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 from annotate_server.testing.chest import ChestOptions, Phantom, chest_phantom
 
 LEFT, RIGHT, AIRWAYS, BONE, BODY = (STRUCTURES.index(name) + 1 for name in STRUCTURES)

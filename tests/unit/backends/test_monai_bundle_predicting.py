@@ -26,7 +26,7 @@ from annotate_server.domain.errors import NotMadeFor
 from annotate_server.domain.model import ModelVersion, Prediction, Situation
 from annotate_server.domain.ports import Control, LoadedModel
 from annotate_server.domain.volume import Volume
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 from annotate_server.testing.backend_conformance import BackendConformance
 
 BODY = ("background", "spleen", "kidney_right", "kidney_left", "liver", "aorta")

@@ -9,7 +9,7 @@ from conftest import oblique_geometry
 
 from annotate_server.backends.engine.blending import ClassPlanes
 from annotate_server.backends.monai_bundle.way_back import WayBack
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 
 def test_where_both_grids_are_the_same_nothing_is_interpolated_and_the_labels_are_equal(

@@ -18,7 +18,7 @@ from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.model import ModelVersion, Situation
 from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Modality, Volume
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 from annotate_server.stores.folder_apps import read_app
 
 APP = read_app(Path(__file__).parents[3] / "apps" / "abdomen_ct")

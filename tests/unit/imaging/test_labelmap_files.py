@@ -17,7 +17,8 @@ from annotate_server.domain.volume import Volume
 from annotate_server.imaging.isolation import Isolated
 from annotate_server.imaging.labelmap_files import LabelmapFormat, read_labelmap, write_labelmap
 from annotate_server.imaging.reading import IsolatedReader, read_volume
-from annotate_server.imaging.spatial import as_sitk, reoriented
+from annotate_server.imaging.reorientation import reoriented
+from annotate_server.imaging.resampling import as_sitk
 
 GRID = oblique_geometry((5, 6, 7))
 SEGMENTS = (

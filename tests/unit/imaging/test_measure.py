@@ -11,7 +11,7 @@ from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Labelmap, Segment
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.measure import longest_diameters, measure_segments
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 ONE, TWO = Segment(1, "One", (255, 0, 0)), Segment(7, "Seven", (0, 255, 0))
 

@@ -13,7 +13,7 @@ from annotate_server.domain.case import Format
 from annotate_server.domain.errors import InputError, TooLarge, UnreadableFile, UnsupportedInput, UntrustedGeometry
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.metaimage import read_metaimage
-from annotate_server.imaging.spatial import as_sitk
+from annotate_server.imaging.resampling import as_sitk
 
 FIELDS = {
     "ObjectType": "Image",

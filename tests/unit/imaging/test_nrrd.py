@@ -14,7 +14,7 @@ from annotate_server.domain.case import Format
 from annotate_server.domain.errors import InputError, TooLarge, UnreadableFile, UnsupportedInput, UntrustedGeometry
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.nrrd import read_nrrd
-from annotate_server.imaging.spatial import as_sitk
+from annotate_server.imaging.resampling import as_sitk
 
 FIELDS = {
     "type": "short",

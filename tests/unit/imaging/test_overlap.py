@@ -10,7 +10,7 @@ from annotate_server.domain.errors import InvalidLabelmap
 from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Labelmap, Segment
 from annotate_server.imaging.overlap import Agreement, agreement, dice, structure_pairs
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 SEGMENTS = (Segment(1, "One", (255, 0, 0)), Segment(2, "Two", (0, 255, 0)), Segment(3, "Three", (0, 0, 255)))
 

@@ -8,7 +8,7 @@ from annotate_server.domain.geometry import Geometry
 from annotate_server.domain.labelmap import Labelmap, Segment
 from annotate_server.domain.volume import Modality, Volume
 from annotate_server.imaging.overlay import write_overlay
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 RED, GREEN = Segment(1, "Right high", (255, 0, 0)), Segment(2, "Left low", (0, 255, 0))
 

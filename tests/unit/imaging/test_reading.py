@@ -16,7 +16,7 @@ from annotate_server.domain.errors import UnreadableFile
 from annotate_server.domain.volume import Modality
 from annotate_server.imaging.isolation import Isolated
 from annotate_server.imaging.reading import IsolatedReader, identify, read_volume
-from annotate_server.imaging.spatial import as_sitk
+from annotate_server.imaging.resampling import as_sitk
 
 GRID = oblique_geometry((5, 6, 7))
 

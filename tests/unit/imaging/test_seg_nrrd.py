@@ -13,7 +13,7 @@ from annotate_server.domain.errors import InputError, InvalidLabelmap
 from annotate_server.domain.geometry import Box
 from annotate_server.domain.labelmap import TISSUE, CodedConcept, Labelmap, Segment
 from annotate_server.imaging.labelmap_files import LabelmapFormat, read_labelmap, write_labelmap
-from annotate_server.imaging.spatial import reoriented
+from annotate_server.imaging.reorientation import reoriented
 
 GRID = oblique_geometry((5, 6, 7))
 LEFT = CodedConcept("7771000", "SCT", "Left")

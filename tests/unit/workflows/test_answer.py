@@ -303,6 +303,13 @@ def test_a_whole_draft_is_stored_and_only_named(room: Room) -> None:
     assert heard[-1] == (1.0, "Storing the draft")
 
 
+def test_a_volume_that_was_drafted_is_mapped_no_longer(room: Room) -> None:
+    digest = room.answerer.draft(DraftOrder("bright", room.place), Control()).facts.digest
+    room.cache.asked.clear()
+    room.answerer.facts(replace(room.place, digest=digest))
+    assert room.cache.asked == [digest]
+
+
 def test_a_draft_that_was_cancelled_is_not_stored(room: Room) -> None:
     asked = iter([False, True, True])
     with pytest.raises(Cancelled):
