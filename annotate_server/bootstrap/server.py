@@ -287,15 +287,7 @@ def _worker(settings: Settings, nice: int) -> WorkerProcess:
 
 def _promptable(ports: Ports) -> tuple[str, ...]:
     """Return the models that answer prompts and are ready."""
-    names = []
-    for name in ports.registry.names():
-        try:
-            app = ports.registry.app(name)
-        except AnnotateError:
-            continue  # listed as not valid with the models
-        if app.card.prompts and not ports.registry.missing(app):
-            names.append(name)
-    return tuple(names)
+    return tuple(app.name for app in ports.registry.ready() if app.card.prompts)
 
 
 def _missing(prompts: Lane, database: Database) -> Mapping[str, str]:

@@ -94,6 +94,13 @@ class ModelRegistry(Protocol):
         """Return the weights of an app that are not installed."""
         ...
 
+    def ready(self) -> tuple[App, ...]:
+        """Return the apps that are described well and miss no weights, sorted by name.
+
+        A model that is yet to learn from nothing is among them.
+        """
+        ...
+
     def champion(self, name: str) -> ModelVersion:
         """Return the version that serves; raises UnknownModel or WeightsMissing with what to run."""
         ...

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from annotate_server.domain.errors import NotFound, StorageFailed, UnknownModel, WeightsMissing
+from annotate_server.domain.errors import AnnotateError, NotFound, StorageFailed, UnknownModel, WeightsMissing
 from annotate_server.domain.learning import LearnedModel, VersionRecord
 from annotate_server.domain.learning_ports import ModelStore
 from annotate_server.domain.model import App, ModelVersion, WeightFile
@@ -45,13 +45,25 @@ class WorkspaceRegistry:
         found = self._learned(name)
         if found is None:
             return self._known_app(name)
-        store, model = found
-        champion = store.champion(name)
-        return self._blank(model) if champion is None else self._described(self._record(store, name, champion))
+        return self._served(*found)
 
     def missing(self, app: App) -> tuple[WeightFile, ...]:
         """Return the weights that are not installed."""
         return self._apps.missing(app)
+
+    def ready(self) -> tuple[App, ...]:
+        """Return the apps that miss no weights, sorted by name; models that learned here are looked up all at once."""
+        store = self._models()
+        learned = {} if store is None else {model.name: model for model in store.all()}
+        found = []
+        for name in sorted({*self._apps.names(), *learned}):
+            try:
+                app = self._served(store, learned[name]) if store and name in learned else self._apps.app(name)
+            except AnnotateError:
+                continue  # one whose description is broken is listed with what is wrong with it
+            if not self._apps.missing(app):
+                found.append(app)
+        return tuple(found)
 
     def champion(self, name: str) -> ModelVersion:
         """Return the version that serves; WeightsMissing where one that begins from nothing has none yet."""
@@ -107,6 +119,10 @@ class WorkspaceRegistry:
             return store, store.get(name)
         except UnknownModel:
             return None
+
+    def _served(self, store: ModelStore, model: LearnedModel) -> App:
+        champion = store.champion(model.name)
+        return self._blank(model) if champion is None else self._described(self._record(store, model.name, champion))
 
     def _known_app(self, name: str) -> App:
         """Return an app; the refusal of an unknown one lists the models that learned here too."""

@@ -117,6 +117,10 @@ class InMemoryRegistry:
         """Return the weights that nobody installed."""
         return tuple(weight for weight in app.weights if weight.name not in self.installed)
 
+    def ready(self) -> tuple[App, ...]:
+        """Return the apps whose weights somebody installed."""
+        return tuple(app for _, app in sorted(self.apps.items()) if not self.missing(app))
+
     def champion(self, name: str) -> ModelVersion:
         """Return the version over the app."""
         app = self.app(name)

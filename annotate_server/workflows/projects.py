@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from annotate_server.domain.errors import AnnotateError, InvalidRequest, NotFound
+from annotate_server.domain.errors import InvalidRequest, NotFound
 from annotate_server.domain.model import App
 from annotate_server.domain.person import Person, Role
 from annotate_server.domain.ports import ModelRegistry
@@ -45,12 +45,8 @@ class Projects:
 
     def make_defaults(self) -> None:
         """Make the project of every app that is ready and has none: who works alone never has to know of projects."""
-        for name in self.registry.names():
-            try:
-                app = self.registry.app(name)
-            except AnnotateError:
-                continue  # an app whose description is not valid is listed as such with the models
-            if not self.registry.is_learned(name) and not self.registry.missing(app) and not self._has(name):
+        for app in self.registry.ready():
+            if not self._has(app.name) and not self.registry.is_learned(app.name):
                 self.store.add(_default(app), PROGRAM)
 
     def _check(self, project: Project) -> None:

@@ -49,6 +49,11 @@ class ServingOnly:
         """Return the weights that are not there."""
         return () if app.name == self.served.model else self.others.missing(app)
 
+    def ready(self) -> tuple[App, ...]:
+        """Return the apps that miss no weights."""
+        others = (app for app in self.others.ready() if app.name != self.served.model)
+        return tuple(sorted((*others, self.served.app), key=lambda app: app.name))
+
     def champion(self, name: str) -> ModelVersion:
         """Return the version."""
         return self.served if name == self.served.model else self.others.champion(name)

@@ -64,6 +64,10 @@ class SimulatedRegistry:
         """Return the weights that are not there."""
         return () if app.name == self.model else self.others.missing(app)
 
+    def ready(self) -> tuple[App, ...]:
+        """Return the apps that miss no weights."""
+        return tuple(self.app(app.name) for app in self.others.ready())
+
     def champion(self, name: str) -> ModelVersion:
         """Return the version that serves."""
         return self.serving if name == self.model else self.others.champion(name)

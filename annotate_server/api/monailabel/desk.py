@@ -1,6 +1,6 @@
 """What the doors of this dialect ask for: who it is, which case and project are meant, over what there is already."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from annotate_server.api.monailabel.wished import WishedNames
 from annotate_server.api.services import Services
 from annotate_server.api.who import Served
 from annotate_server.domain.annotation import Label
-from annotate_server.domain.errors import AnnotateError, InvalidRequest, NotFound, StateError
+from annotate_server.domain.errors import InvalidRequest, NotFound, StateError
 from annotate_server.domain.job import Job
 from annotate_server.domain.model import ModelCard
 from annotate_server.domain.person import Person
@@ -50,17 +50,7 @@ class Desk:
 
         Whether their backends can be loaded is not asked: that would load them into this process.
         """
-        return dict(self._ready())
-
-    def _ready(self) -> Iterator[tuple[str, ModelCard]]:
-        registry = self.services.registry
-        for name in registry.names():
-            try:
-                app = registry.app(name)
-            except AnnotateError:
-                continue  # one whose description is broken is listed by the native API, with what is wrong
-            if not registry.missing(app):
-                yield name, app.card
+        return {app.name: app.card for app in self.services.registry.ready()}
 
     def cancelled(self, jobs: Iterable[Job]) -> list[Job]:
         """Cancel jobs, but for those that end meanwhile, and return what became of them."""

@@ -200,7 +200,10 @@ def _prompted(desk: Desk, question: _Question, known: KnownCase, words: InferWor
 def _grid(voxels: LabelVoxels, geometry: Geometry, table: NDArray[np.generic], question: _Question) -> PlainGrid:
     """Return voxels with a client's numbers, slices in the order in which the client counts them."""
     is_backwards = question.is_shown_as_dicom and is_turned(geometry)
-    planes = (table[plane] for plane in (voxels[::-1] if is_backwards else voxels))
+    slices = voxels[::-1] if is_backwards else voxels
+    drawn = np.flatnonzero(table)
+    is_same = table.dtype == voxels.dtype and bool((table[drawn] == drawn).all())
+    planes = slices if is_same else (table[plane] for plane in slices)
     return PlainGrid(turned(geometry) if is_backwards else geometry, table.dtype, planes)
 
 

@@ -76,6 +76,19 @@ def test_the_champion_is_the_version_that_was_decided_last(bench: Bench) -> None
     assert bench.registry.missing(bench.registry.app("own")) == ()
 
 
+def test_what_is_ready_is_what_misses_no_weights(bench: Bench, tmp_path: Path) -> None:
+    bench.models.add(LearnedModel("own", "p", "app"), bench.version("First", b"one"), ANNE)
+    bench.models.add(LearnedModel("nothing_yet", "p", description=bench.description("Blank")), None, ANNE)
+    weights = '[[weights]]\nname = "w.bin"\nsha256 = "' + "0" * 64 + '"\nsize_bytes = 3\n'
+    for name, text in (("broken", "title ="), ("lacking", APP + weights)):
+        (tmp_path / "apps" / name).mkdir()
+        (tmp_path / "apps" / name / "app.toml").write_text(text)
+    assert bench.registry.names() == ("app", "broken", "lacking", "nothing_yet", "own")
+    assert [app.name for app in bench.registry.ready()] == ["app", "nothing_yet", "own"]
+    assert bench.registry.ready()[2] == bench.registry.app("own")
+    assert [app.name for app in bench.without.ready()] == ["app"]
+
+
 def test_models_that_learned_stand_beside_apps(bench: Bench) -> None:
     bench.models.add(LearnedModel("own", "p", "app"), bench.version("First", b"one"), ANNE)
     assert bench.registry.names() == ("app", "own")

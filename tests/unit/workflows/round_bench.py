@@ -176,6 +176,10 @@ class OneModel:
         """Say that nothing is missing."""
         return ()
 
+    def ready(self) -> tuple[App, ...]:
+        """Return its app."""
+        return (self.champion_version.app,)
+
     def champion(self, name: str) -> ModelVersion:
         """Return what serves."""
         return self.champion_version
