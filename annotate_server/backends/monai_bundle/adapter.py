@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from annotate_server.backends.monai_bundle import adopting, learning
-from annotate_server.backends.monai_bundle.files import looks_like_bundle
+from annotate_server.backends.monai_bundle.files import brings_code, looks_like_bundle
 from annotate_server.backends.monai_bundle.loaded import LoadedBundle
 from annotate_server.backends.monai_bundle.network import with_steady_randomness
 from annotate_server.backends.monai_bundle.parameters import BundleParameters
@@ -29,8 +29,8 @@ class MonaiBundleBackend:
     name = "monai_bundle"
 
     def recognises(self, source: Path) -> bool:
-        """Say whether a folder or a zip archive has the layout of a bundle."""
-        return looks_like_bundle(source)
+        """Say whether a folder or a zip archive has the layout of a bundle, and needs no code of its own."""
+        return looks_like_bundle(source) and not brings_code(source)
 
     def adopted(self, order: AdoptionOrder, scratch: Path, control: Control) -> tuple[AdoptedApp, ...]:
         """Return the one app of a bundle."""

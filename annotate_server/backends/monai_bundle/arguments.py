@@ -22,7 +22,7 @@ def component_of(value: Value, key: str) -> str:
     package, _, name = target.rpartition(".")
     if package and package.split(".")[0] != "monai":
         raise InvalidApp(
-            f"{key!r} needs {target!r}, which is code that comes with the bundle; no such code is ever run here",
+            f"{key!r} needs {target!r}, which is code that comes with the bundle: none is run in this program",
             remedy="Use a bundle that is made of MONAI's own components.",
         )
     return name

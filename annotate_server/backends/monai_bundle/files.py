@@ -1,8 +1,11 @@
 """The files of a bundle by their names in it, out of a folder or a zip archive."""
 
+import re
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from annotate_server.domain.errors import InvalidApp
@@ -13,6 +16,7 @@ INFERENCE = ("configs/inference.json", "configs/inference.yaml", "configs/infere
 _PARTS = ("", "configs", "docs", "models")
 _LIMITS = UnpackLimits(members=2_000, total_bytes=8 << 30, ratio=200)
 _LARGEST_TEXT_BYTES = 4 << 20
+_OWN_CODE = re.compile(r"\bscripts\.\w")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,29 @@ def looks_like_bundle(source: Path) -> bool:
         return False
     roots = [name[: -len(METADATA)] for name in names if f"/{name}".endswith(f"/{METADATA}")]
     return any(f"{root}{name}" in names for root in roots for name in INFERENCE)
+
+
+def brings_code(source: Path) -> bool:
+    """Say whether a bundle's description of how it predicts names code of the bundle itself (`scripts.…`)."""
+    return any(_OWN_CODE.search(text) is not None for text in _inferences(source))
+
+
+def _inferences(source: Path) -> Iterator[str]:
+    """Yield the beginning of each description of how a bundle predicts, out of a folder or a zip archive."""
+    if source.is_dir():
+        for name in INFERENCE:
+            if (source / name).is_file():
+                with (source / name).open("rb") as stream:
+                    yield stream.read(_LARGEST_TEXT_BYTES).decode("utf-8", errors="replace")
+        return
+    try:
+        with zipfile.ZipFile(source) as archive:
+            ends = tuple(f"/{name}" for name in INFERENCE)
+            for name in islice((name for name in archive.namelist() if f"/{name}".endswith(ends)), len(INFERENCE)):
+                with archive.open(name) as stream:
+                    yield stream.read(_LARGEST_TEXT_BYTES).decode("utf-8", errors="replace")
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, RuntimeError):
+        return  # what cannot be unpacked is refused by who unpacks it
 
 
 def opened(source: Path, scratch: Path) -> BundleFiles:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from annotate_server.backends.monailabel_app import adopting
-from annotate_server.backends.monailabel_app.app_folder import is_app
+from annotate_server.backends.monailabel_app.app_folder import is_app, is_bundle_with_code
 from annotate_server.backends.monailabel_app.loaded import ENVIRONMENT, HostedApp, HostedTask
 from annotate_server.backends.monailabel_app.tasks import MonaiLabelAppParameters
 from annotate_server.domain.adoption import AdoptedApp, AdoptionOrder
@@ -26,8 +26,8 @@ class MonaiLabelAppBackend:
         return HostedTask(version, parameters, HostedApp.start(version, parameters), device)
 
     def recognises(self, source: Path) -> bool:
-        """Say whether a folder is laid out as an app of MONAI Label is."""
-        return is_app(source)
+        """Say whether a folder is laid out as an app of MONAI Label is, or is a MONAI bundle with code of its own."""
+        return is_app(source) or is_bundle_with_code(source)
 
     def adopted(self, order: AdoptionOrder, scratch: Path, control: Control) -> tuple[AdoptedApp, ...]:
         """Return an app for each task that answers with labelmaps and has its weights."""

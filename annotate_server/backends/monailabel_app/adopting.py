@@ -3,15 +3,28 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from annotate_server.backends.anatomy import segments_named
 from annotate_server.backends.environments.guest import Environment, Guest
-from annotate_server.backends.monailabel_app.app_folder import MAIN, copied, files_of, is_app, packed
+from annotate_server.backends.monailabel_app.app_folder import (
+    MAIN,
+    files_of,
+    is_app,
+    is_bundle_with_code,
+    packed,
+    taken_in,
+)
 from annotate_server.backends.monailabel_app.loaded import ENVIRONMENT, HOST, opening
-from annotate_server.backends.monailabel_app.tasks import MonaiLabelAppParameters, OfferedTask, TaskKind, TaskLabel
+from annotate_server.backends.monailabel_app.tasks import (
+    MonaiLabelAppParameters,
+    OfferedTask,
+    TaskKind,
+    TaskLabel,
+    Values,
+)
 from annotate_server.domain.adoption import AdoptedApp, AdoptionOrder
 from annotate_server.domain.app_table import segment_table
 from annotate_server.domain.errors import InvalidApp
@@ -31,12 +44,13 @@ _LICENCE = "not stated: see the files of the app"
 
 @dataclass(frozen=True)
 class _Taken:
-    """An app as it lies in a private folder, and what it says of itself."""
+    """An app as it lies in a private folder, and what it says of itself; `values` is what its tasks answer with."""
 
     folder: Path
     name: str
     version: str
     tasks: tuple[OfferedTask, ...]
+    values: Values = Values.RANK
 
 
 def adopted(order: AdoptionOrder, scratch: Path, control: Control) -> tuple[AdoptedApp, ...]:
@@ -44,21 +58,24 @@ def adopted(order: AdoptionOrder, scratch: Path, control: Control) -> tuple[Adop
 
     Raises InvalidApp where the app is not trusted yet, says no modality, or has no such task.
     """
-    if not is_app(order.source):
+    if not is_app(order.source) and not is_bundle_with_code(order.source):
         raise InvalidApp(
-            f"it is no app of MONAI Label: no {MAIN} with a subclass of MONAILabelApp", source=order.source.name
+            f"it is no app of MONAI Label (no {MAIN} with a subclass of MONAILabelApp), nor a MONAI bundle with its "
+            "own code",
+            source=order.source.name,
         )
     folder = scratch / "app"
     control.report(0.0, "Reading the app's files")
-    _check_trust(order, copied(order.source, folder, control))
+    _check_trust(order, taken_in(order.source, folder, control))
     if not order.modalities:
         raise InvalidApp(
-            "an app of MONAI Label does not say which modality it is made for",
+            "it does not say which modality it is made for",
             source=order.source.name,
             remedy="Say it, for example with --modality CT.",
         )
     own = set(files_of(folder))
-    taken = _asked(folder, scratch, control)
+    values = Values.RANK if is_app(order.source) else Values.NUMBER
+    taken = replace(_asked(folder, scratch, control), values=values)
     tasks = _usable(taken, order.source.name)
     weights = {place for task in taken.tasks for place in task.weights}
     archive = packed(folder, own - weights, scratch / ARCHIVE)
@@ -116,6 +133,7 @@ def _app(task: OfferedTask, taken: _Taken, archive: Path, name: str, modalities:
         kind=kind,
         archive=ARCHIVE,
         dimension=task.dimension,
+        values=taken.values,
         labels=labels,
         conf=task.conf or CONF,
         weights=files,

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from annotate_server.backends.monai_bundle.files import brings_code, looks_like_bundle
 from annotate_server.domain.errors import InvalidApp, WeightsInvalid
 from annotate_server.domain.ports import Control
 from annotate_server.imaging.unpack import UnpackLimits, unpack_tree
@@ -25,6 +26,20 @@ def is_app(source: Path) -> bool:
         return False
     text = main.read_text(errors="replace")
     return "monailabel" in text and "MONAILabelApp" in text
+
+
+def is_bundle_with_code(source: Path) -> bool:
+    """Say whether a folder is a MONAI bundle that predicts by code of its own."""
+    return source.is_dir() and looks_like_bundle(source) and brings_code(source)
+
+
+def taken_in(source: Path, target: Path, control: Control) -> str:
+    """Copy an app, or a bundle with a `main.py` of ours beside it, into `target`; return what `copied` returns."""
+    if is_app(source):
+        return copied(source, target, control)
+    digest = copied(source, target / "bundle" / source.name, control)
+    shutil.copyfile(Path(__file__).with_name("bundle_main.py"), target / MAIN)
+    return digest
 
 
 def files_of(folder: Path) -> Mapping[str, Path]:

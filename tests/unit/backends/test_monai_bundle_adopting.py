@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 from annotate_server.backends.discovery import EntryPointBackends
 from annotate_server.backends.monai_bundle.adapter import MonaiBundleBackend
 from annotate_server.backends.monai_bundle.parameters import BundleParameters
-from annotate_server.domain.adoption import Adopting
+from annotate_server.backends.monailabel_app.adapter import MonaiLabelAppBackend
+from annotate_server.domain.adoption import Adopting, AdoptionOrder
 from annotate_server.domain.errors import AnnotateError, InvalidApp, UnsupportedInput, WeightsInvalid
 from annotate_server.domain.labelmap import CodedConcept
+from annotate_server.domain.ports import Control
 from annotate_server.domain.volume import Modality
 
 BODY = ("background", "spleen", "kidney_right", "kidney_left", "vertebrae_L5", "aorta")
@@ -178,11 +180,23 @@ def test_what_is_not_understood_is_refused_by_its_key(
     assert str(raised.value).startswith("bundle")
 
 
-def test_trust_does_not_let_code_of_a_bundle_run(tmp_path: Path) -> None:
+def test_a_bundle_with_code_is_left_to_who_hosts_it(tmp_path: Path) -> None:
+    plain = write_bundle(tmp_path / "plain")
+    own = changed(tmp_path, lambda c: c["inferer"].update(_target_="scripts.inferer.Vista3dInferer"))
+    reading, hosting = MonaiBundleBackend(), MonaiLabelAppBackend()
+    assert (reading.recognises(plain), hosting.recognises(plain)) == (True, False)
+    assert (reading.recognises(own), hosting.recognises(own)) == (False, True)
+    assert not reading.recognises(zipped(own, tmp_path / "own.zip", below="own/"))
+    with pytest.raises(InvalidApp, match="code that will run on this machine; the SHA-256") as refused:
+        hosting.adopted(AdoptionOrder(own, modalities=(Modality.CT,)), tmp_path / "s", Control())
+    assert "--trust " in str(refused.value.remedy)
+
+
+def test_trust_does_not_let_code_of_a_bundle_run_in_this_program(tmp_path: Path) -> None:
     bundle = changed(tmp_path, lambda c: c["network_def"].update(_target_="scripts.net.MyNet"))
     (bundle / "scripts").mkdir()
     (bundle / "scripts/net.py").write_text("raise SystemExit")
-    with pytest.raises(InvalidApp, match="no such code is ever run"):
+    with pytest.raises(InvalidApp, match="none is run in this program"):
         adopted(bundle, tmp_path / "s", trusted="0" * 64)
 
 
