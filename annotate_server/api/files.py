@@ -9,9 +9,8 @@ from starlette.responses import Response, StreamingResponse
 
 from annotate_server.domain.volume import Volume
 from annotate_server.imaging.labelmap_orders import LabelmapFormat
-from annotate_server.imaging.plain_nrrd import PlainGrid, nrrd_bytes, nrrd_parts
+from annotate_server.imaging.plain_nrrd import PART_BYTES, PlainGrid, nrrd_bytes, nrrd_parts
 
-_STEP = 1 << 20
 _SUFFIX = {LabelmapFormat.NIFTI: ".nii.gz", LabelmapFormat.NRRD: ".seg.nrrd", LabelmapFormat.DICOM_SEG: ".dcm"}
 
 
@@ -23,7 +22,7 @@ def file_response(written: AbstractContextManager[Path], kind: LabelmapFormat, n
         "Content-Length": str(size),
         "Content-Disposition": f'attachment; filename="{name}{_SUFFIX[kind]}"',
     }
-    return StreamingResponse(_parts(stream), media_type="application/octet-stream", headers=headers)
+    return StreamingResponse(parts_of(stream), media_type="application/octet-stream", headers=headers)
 
 
 def volume_response(volume: Volume, name: str) -> Response:
@@ -33,7 +32,8 @@ def volume_response(volume: Volume, name: str) -> Response:
     return StreamingResponse(nrrd_parts(grid), media_type="application/octet-stream", headers=headers)
 
 
-def _parts(stream: BinaryIO) -> Iterator[bytes]:
+def parts_of(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield what a stream holds, in parts to be sent one by one, and close it at the end."""
     with stream:
-        while part := stream.read(_STEP):
+        while part := stream.read(PART_BYTES):
             yield part

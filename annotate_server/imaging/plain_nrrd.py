@@ -27,7 +27,7 @@ _TYPES = {
     "<f8": "double",
 }
 
-_PART_BYTES = 1 << 18
+PART_BYTES = 1 << 18
 """Whoever sends the parts waits for a thread for each, so they are not small; nor large, since nobody else is answered
 while one goes out."""
 
@@ -47,7 +47,7 @@ def nrrd_parts(grid: PlainGrid) -> Iterator[bytes]:
     yield _header(grid.geometry, dtype, "raw")
     _, j, i = grid.geometry.shape
     planes = iter(grid.planes)
-    while some := list(islice(planes, max(1, _PART_BYTES // (j * i * dtype.itemsize)))):
+    while some := list(islice(planes, max(1, PART_BYTES // (j * i * dtype.itemsize)))):
         part = np.empty((len(some), j, i), dtype)
         for n, plane in enumerate(some):
             part[n] = plane

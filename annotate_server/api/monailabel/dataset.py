@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response, StreamingResponse
 
+from annotate_server.api.files import parts_of
 from annotate_server.api.monailabel.archive import zipped
 from annotate_server.api.monailabel.datastore import grid_of
 from annotate_server.api.monailabel.desk import AtDesk, Desk, new_router
@@ -20,7 +21,6 @@ from annotate_server.imaging.labelmap_orders import LabelmapFormat
 from annotate_server.imaging.plain_nrrd import nrrd_parts
 
 router = new_router()
-_STEP = 1 << 20
 _Entry = tuple[str, Iterable[bytes]]
 
 
@@ -55,4 +55,4 @@ def _files(desk: Desk, known: KnownCase, label: Label) -> Iterator[_Entry]:
     volume = desk.services.dicom.volumes.volume(known)
     with desk.services.downloads.label_file(label.id, LabelmapFormat.NRRD) as path, path.open("rb") as stream:
         yield f"image/{known.id}{EXTENSION}", nrrd_parts(grid_of(volume))
-        yield f"label/{known.id}{LABEL_EXTENSION}", iter(lambda: stream.read(_STEP), b"")
+        yield f"label/{known.id}{LABEL_EXTENSION}", parts_of(stream)

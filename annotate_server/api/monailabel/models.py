@@ -1,11 +1,11 @@
 """`/model`: which version answers, and its weights for who may have them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from fastapi import HTTPException, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from annotate_server.api.files import parts_of
 from annotate_server.api.monailabel.archive import zipped
 from annotate_server.api.monailabel.desk import AtDesk, new_router
 from annotate_server.api.monailabel.progress import TrainStats
@@ -14,7 +14,6 @@ from annotate_server.api.who import Admin, Anybody
 from annotate_server.domain.errors import NotFound
 
 router = new_router()
-_STEP = 1 << 20
 
 
 @router.get("/model/info/{model}")
@@ -40,7 +39,7 @@ def get_weights(model: ModelName, desk: AtDesk, person: Admin) -> Response:
         ((name, path),) = files.items()
         return FileResponse(path, filename=f"{model}{''.join(Path(name).suffixes[-1:])}")
     headers = {"Content-Disposition": f'attachment; filename="{model}.zip"'}
-    content = zipped((name, _parts(path)) for name, path in files.items())
+    content = zipped((name, parts_of(path.open("rb"))) for name, path in files.items())
     return StreamingResponse(content, media_type="application/zip", headers=headers)
 
 
@@ -54,9 +53,3 @@ async def put_weights(model: ModelName, person: Admin) -> Response:
 async def delete_weights(model: ModelName, person: Admin) -> Response:
     """Say that versions stay."""
     raise HTTPException(409, "Versions of a model stay: `annotate models rollback` lets an older one answer.")
-
-
-def _parts(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        while part := stream.read(_STEP):
-            yield part

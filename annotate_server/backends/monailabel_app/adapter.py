@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from annotate_server.backends.monailabel_app import adopting
-from annotate_server.backends.monailabel_app.app_folder import is_app, is_bundle_with_code
+from annotate_server.backends.monailabel_app.app_folder import can_be_hosted
 from annotate_server.backends.monailabel_app.loaded import ENVIRONMENT, HostedApp, HostedTask
 from annotate_server.backends.monailabel_app.tasks import MonaiLabelAppParameters
 from annotate_server.domain.adoption import AdoptedApp, AdoptionOrder
@@ -27,7 +27,7 @@ class MonaiLabelAppBackend:
 
     def recognises(self, source: Path) -> bool:
         """Say whether a folder is laid out as an app of MONAI Label is, or is a MONAI bundle with code of its own."""
-        return is_app(source) or is_bundle_with_code(source)
+        return can_be_hosted(source)
 
     def adopted(self, order: AdoptionOrder, scratch: Path, control: Control) -> tuple[AdoptedApp, ...]:
         """Return an app for each task that answers with labelmaps and has its weights."""

@@ -3,20 +3,13 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from annotate_server.backends.anatomy import segments_named
 from annotate_server.backends.environments.guest import Environment, Guest
-from annotate_server.backends.monailabel_app.app_folder import (
-    MAIN,
-    files_of,
-    is_app,
-    is_bundle_with_code,
-    packed,
-    taken_in,
-)
+from annotate_server.backends.monailabel_app.app_folder import MAIN, can_be_hosted, files_of, is_app, packed, taken_in
 from annotate_server.backends.monailabel_app.loaded import ENVIRONMENT, HOST, opening
 from annotate_server.backends.monailabel_app.tasks import (
     MonaiLabelAppParameters,
@@ -50,7 +43,7 @@ class _Taken:
     name: str
     version: str
     tasks: tuple[OfferedTask, ...]
-    values: Values = Values.RANK
+    values: Values
 
 
 def adopted(order: AdoptionOrder, scratch: Path, control: Control) -> tuple[AdoptedApp, ...]:
@@ -58,7 +51,7 @@ def adopted(order: AdoptionOrder, scratch: Path, control: Control) -> tuple[Adop
 
     Raises InvalidApp where the app is not trusted yet, says no modality, or has no such task.
     """
-    if not is_app(order.source) and not is_bundle_with_code(order.source):
+    if not can_be_hosted(order.source):
         raise InvalidApp(
             f"it is no app of MONAI Label (no {MAIN} with a subclass of MONAILabelApp), nor a MONAI bundle with its "
             "own code",
@@ -75,7 +68,7 @@ def adopted(order: AdoptionOrder, scratch: Path, control: Control) -> tuple[Adop
         )
     own = set(files_of(folder))
     values = Values.RANK if is_app(order.source) else Values.NUMBER
-    taken = replace(_asked(folder, scratch, control), values=values)
+    taken = _asked(folder, values, scratch, control)
     tasks = _usable(taken, order.source.name)
     weights = {place for task in taken.tasks for place in task.weights}
     archive = packed(folder, own - weights, scratch / ARCHIVE)
@@ -109,7 +102,7 @@ def _check_trust(order: AdoptionOrder, digest: str) -> None:
         )
 
 
-def _asked(folder: Path, scratch: Path, control: Control) -> _Taken:
+def _asked(folder: Path, values: Values, scratch: Path, control: Control) -> _Taken:
     """Load an app in its environment and return what it offers."""
     studies = scratch / "studies"
     studies.mkdir()
@@ -120,7 +113,7 @@ def _asked(folder: Path, scratch: Path, control: Control) -> _Taken:
     finally:
         guest.close()
     tasks = tuple(OfferedTask.of(task) for task in words["tasks"])
-    return _Taken(folder, str(words["name"]), str(words["version"]), tasks)
+    return _Taken(folder, str(words["name"]), str(words["version"]), tasks, values)
 
 
 def _app(task: OfferedTask, taken: _Taken, archive: Path, name: str, modalities: Sequence[Modality]) -> AdoptedApp:

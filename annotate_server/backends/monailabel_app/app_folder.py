@@ -28,16 +28,16 @@ def is_app(source: Path) -> bool:
     return "monailabel" in text and "MONAILabelApp" in text
 
 
-def is_bundle_with_code(source: Path) -> bool:
-    """Say whether a folder is a MONAI bundle that predicts by code of its own."""
-    return source.is_dir() and looks_like_bundle(source) and brings_code(source)
+def can_be_hosted(source: Path) -> bool:
+    """Say whether a folder is an app of MONAI Label, or a MONAI bundle that predicts by code of its own."""
+    return is_app(source) or (source.is_dir() and looks_like_bundle(source) and brings_code(source))
 
 
 def taken_in(source: Path, target: Path, control: Control) -> str:
     """Copy an app, or a bundle with a `main.py` of ours beside it, into `target`; return what `copied` returns."""
     if is_app(source):
         return copied(source, target, control)
-    digest = copied(source, target / "bundle" / source.name, control)
+    digest = copied(source, target / "bundle" / source.resolve().name, control)
     shutil.copyfile(Path(__file__).with_name("bundle_main.py"), target / MAIN)
     return digest
 

@@ -13,6 +13,7 @@ from monai.bundle.workflows import ConfigWorkflow
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+_INFERENCE = ("inference.json", "inference.yaml", "inference.yml")
 _IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
@@ -55,7 +56,7 @@ class BundleTask(InferTask):  # type: ignore[misc]  # as above
         """Return the one volume that the bundle writes about `request["image"]`."""
         out = tempfile.mkdtemp()
         configs = self._folder / "configs"
-        inference = next(path for path in sorted(configs.glob("inference.*")) if path.suffix != ".md")
+        inference = next(configs / name for name in _INFERENCE if (configs / name).is_file())
         flow = ConfigWorkflow(
             str(inference), str(configs / "metadata.json"), logging_file=False, workflow_type="inference"
         )
@@ -63,13 +64,14 @@ class BundleTask(InferTask):  # type: ignore[misc]  # as above
         flow.parser["output_dir"] = out
         flow.parser["device"] = f"$torch.device({str(request.get('device', 'cpu'))!r})"
         flow.parser["dataset::data"] = [{flow.parser.get("image_key", "image"): request["image"]}]
-        sys.path.insert(0, str(self._folder))
+        before = list(sys.path)
+        sys.path.insert(0, str(self._folder))  # `run` adds it as well, once more with each volume
         try:
             flow.initialize()
             flow.run()
             flow.finalize()
         finally:
-            sys.path.remove(str(self._folder))
+            sys.path[:] = before
         written = [path for path in sorted(Path(out).rglob("*")) if path.name.endswith(_IMAGES)]
         if len(written) != 1:
             raise RuntimeError(f"the bundle wrote {len(written)} volumes into its output_dir, and one is expected")
