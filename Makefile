@@ -17,6 +17,18 @@ WITH_NODE := PATH="$(abspath $(BIN)):$$PATH"
 NPM_CI := $(WITH_NODE) npm ci --prefix $(PLUGIN) --ignore-scripts --no-audit --no-fund --loglevel=error
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
+STOP_ORTHANC := ; { systemctl disable --now orthanc || service orthanc stop; } >/dev/null 2>&1 || true
+
+# Install Debian's packages where a command says that they are missing: command, packages, what they are, what is left out without them, what follows.
+define debian
+$(1) >/dev/null || { \
+  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    echo "Installing $(2), $(3)."; \
+    apt-get update -qq && apt-get install -y -qq $(2) >/dev/null$(5); \
+  else \
+    echo "$(4) will be left out without $(2): sudo apt-get install $(2)" >&2; \
+  fi; }
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help demo viewer wheel test test-viewer test-gpu bench-gpu screenshots test-plugin check lint fix fast-tests bench bench-server bench-viewer openapi clean test-slicer slicer-screenshot bench-slicer bench-monailabel test-peer test-nninteractive
@@ -137,28 +149,10 @@ $(VENV)/.installed: $(BIN)/python setup.cfg constraints.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.installed-for-tests: $(VENV)/.installed
-	@command -v strace >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing strace, with which the tests look for what a power cut could lose."; \
-	    apt-get update -qq && apt-get install -y -qq strace >/dev/null; \
-	  else \
-	    echo "The tests of crashes will be left out without strace: sudo apt-get install strace" >&2; \
-	  fi; }
-	@command -v dciodvfy >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing dicom3tools, whose dciodvfy judges the DICOM that the tests write."; \
-	    apt-get update -qq && apt-get install -y -qq dicom3tools >/dev/null; \
-	  else \
-	    echo "One check of DICOM SEG will be left out without dciodvfy: sudo apt-get install dicom3tools" >&2; \
-	  fi; }
-	@test -x /usr/sbin/Orthanc -a -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing orthanc, the DICOM archive that the tests annotate."; \
-	    apt-get update -qq && apt-get install -y -qq orthanc orthanc-dicomweb >/dev/null; \
-	    { systemctl disable --now orthanc || service orthanc stop; } >/dev/null 2>&1 || true; \
-	  else \
-	    echo "The tests of an archive will be left out without it: sudo apt-get install orthanc orthanc-dicomweb" >&2; \
-	  fi; }
+	@$(call debian,command -v strace,strace,with which the tests look for what a power cut could lose,The tests of crashes)
+	@$(call debian,command -v dciodvfy,dicom3tools,whose dciodvfy judges the DICOM that the tests write,One check of DICOM SEG)
+	@$(call debian,test -x /usr/sbin/Orthanc -a -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so,$\
+	  orthanc orthanc-dicomweb,the DICOM archive that the tests annotate,The tests of an archive,$(STOP_ORTHANC))
 	@$(INSTALL) -e '.[test]'
 	@touch $@
 
@@ -183,13 +177,7 @@ $(PEER)/.installed: tests/peer/constraints.txt annotate_server/backends/environm
 	@touch $@
 
 $(VENV)/.chromium: $(VENV)/.installed
-	@command -v chromium >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "Installing chromium, in which the tests try the viewer."; \
-	    apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
-	  else \
-	    echo "The tests in a browser will be left out without chromium: sudo apt-get install chromium" >&2; \
-	  fi; }
+	@$(call debian,command -v chromium,chromium,in which the tests try the viewer,The tests in a browser)
 	@touch $@
 
 $(BIN)/node: $(VENV)/.installed
